@@ -1,0 +1,87 @@
+"""The status card: one message per generation that shows where it stands, until the outcome takes its place."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import structlog
+
+from kiebot.delivery.outbox import Card
+from kiebot.delivery.ports import MessageGone, Messenger, Renderer, Say
+from kiebot.errors import OutcomeUnknown, Permanent, RateLimited, Transient
+from kiebot.generation.model import Generation, State
+from kiebot.store import Store, Tx
+from kiebot.wakeups import RefreshCard
+
+log = structlog.get_logger()
+
+QUIET_S = 3.0  # between two edits of one card: Telegram bears about one message a second in a chat
+
+
+class CardKeeper:
+    """Brings cards to their wanted version. Edits coalesce: only the newest version is sent."""
+
+    def __init__(self, store: Store, messenger: Messenger, renderer: Renderer, owner: UUID) -> None:
+        self._store = store
+        self._messenger = messenger
+        self._renderer = renderer
+        self._owner = owner
+
+    async def refresh(self, generation_id: UUID) -> None:
+        """Show the newest version, unless another shows it just now or the last edit is too fresh."""
+        async with self._store.transaction() as tx:
+            card = await tx.cards.claim(generation_id, self._owner)
+            generation = None if card is None else await tx.generations.get(generation_id)
+            facts = {} if generation is None else await _facts(tx, generation)
+        if card is None or generation is None:
+            return
+        try:
+            message_id = await self._show(card, generation, facts)
+        except (Transient, OutcomeUnknown) as error:
+            await self._later(card, error)
+        except Permanent as error:  # the chat is gone, or Telegram will not have it: a card is worth no fight
+            log.info("card.given_up", generation_id=str(generation_id), why=str(error))
+            await self._done(card, card.message_id)
+        else:
+            await self._done(card, message_id)
+
+    async def _show(self, card: Card, generation: Generation, facts: dict[str, object]) -> int | None:
+        if card.is_gone or generation.state.is_final:
+            return await self._remove(card)
+        say = self._renderer.card(generation, facts)
+        if card.message_id is None:
+            return (await self._messenger.send_text(card.chat_id, say.text, say.keyboard)).message_id
+        return await self._edit(card.chat_id, card.message_id, say)
+
+    async def _remove(self, card: Card) -> int | None:
+        if card.is_gone and card.message_id is not None:
+            await self._messenger.delete(card.chat_id, card.message_id)
+        return card.message_id
+
+    async def _edit(self, chat_id: int, message_id: int, say: Say) -> int:
+        try:
+            await self._messenger.edit_text(chat_id, message_id, say.text, say.keyboard)
+        except MessageGone:
+            return (await self._messenger.send_text(chat_id, say.text, say.keyboard)).message_id
+        return message_id
+
+    async def _done(self, card: Card, message_id: int | None) -> None:
+        async with self._store.transaction() as tx:
+            behind = await tx.cards.sent(card, self._owner, message_id=message_id, quiet_s=QUIET_S)
+            if behind:
+                tx.wakeups.append(RefreshCard(card.generation_id, card.wanted_version + 1, QUIET_S))
+
+    async def _later(self, card: Card, error: Exception) -> None:
+        pause_s = max(getattr(error, "retry_after_s", 0.0), QUIET_S)
+        if isinstance(error, RateLimited):
+            pause_s = max(pause_s, 5.0)
+        async with self._store.transaction() as tx:
+            await tx.cards.later(card, self._owner, pause_s)
+            tx.wakeups.append(RefreshCard(card.generation_id, -card.wanted_version, pause_s))
+
+
+async def _facts(tx: Tx, generation: Generation) -> dict[str, object]:
+    """What the card tells beside the row: the place in the queue and the usual time."""
+    typical_s = await tx.generations.typical_seconds(generation.model_id)
+    ahead = await tx.generations.ahead_of(generation.id) if generation.state is State.ACCEPTED else 0
+    return {"ahead": ahead, "typical_s": typical_s}

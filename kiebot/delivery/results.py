@@ -1,0 +1,149 @@
+"""Sends the outcome of a generation: the file itself within Telegram's limits, else a link, always with its price."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+
+from kiebot.delivery.outbox import Row
+from kiebot.delivery.ports import Media, MediaRefused, Messenger, Renderer, Say, Sent
+from kiebot.errors import Permanent
+from kiebot.generation.model import Artifact, Generation
+from kiebot.generation.ports import Fetched, Results, TooLarge
+from kiebot.store import Store
+
+log = structlog.get_logger()
+
+PHOTO_MAX_BYTES = 10 * 1024 * 1024
+PHOTO_MAX_SIDES = 10_000
+PHOTO_MAX_RATIO = 20
+UPLOAD_MAX_BYTES = 50_000_000
+ALBUM_MAX = 10
+CAPTION_MAX = 1024
+
+
+class ResultSender:
+    """Turns an outcome row into messages. At most two for one generation: the files, and their text when it cannot be
+    the caption."""
+
+    def __init__(self, store: Store, messenger: Messenger, renderer: Renderer, results: Results) -> None:
+        self._store = store
+        self._messenger = messenger
+        self._renderer = renderer
+        self._results = results
+
+    async def send(self, row: Row) -> Sent:
+        """Raises what the messenger and the results raise; a result that is gone or too large becomes a link."""
+        generation, artifacts, facts = await self._read(row)
+        say = self._renderer.outcome(row.kind, generation, facts)
+        urls = [str(url) for url in _list(row.payload.get("urls"))]
+        if row.kind == "failed" or not (urls or artifacts):
+            return await self._messenger.send_text(row.chat_id, say.text, say.keyboard)
+        if artifacts:
+            return await self._send_again(row.chat_id, artifacts, say)
+        try:
+            return await self._send_files(row, generation, urls, say)
+        except (TooLarge, Permanent) as error:
+            if isinstance(error, Permanent) and not isinstance(error, MediaRefused):
+                raise
+            linked = self._renderer.outcome("result_link", generation, {**facts, "urls": urls})
+            return await self._messenger.send_text(row.chat_id, linked.text, linked.keyboard)
+
+    async def _read(self, row: Row) -> tuple[Generation, list[Artifact], dict[str, object]]:
+        if row.generation_id is None:
+            raise Permanent("an outcome without a generation", code="bug")
+        async with self._store.transaction() as tx:
+            generation = await tx.generations.get(row.generation_id)
+            artifacts = await tx.generations.artifacts(row.generation_id)
+            if generation is None:
+                raise Permanent("the generation is gone", code="bug")
+            balance = await tx.ledger.balance(generation.user_id)
+        facts: dict[str, object] = {**row.payload, "available": balance.available}
+        return generation, artifacts, facts
+
+    async def _send_again(self, chat_id: int, artifacts: Sequence[Artifact], say: Say) -> Sent:
+        media = [Media(artifact.kind, artifact.file_id) for artifact in artifacts]
+        return await self._post(chat_id, media, say)
+
+    async def _send_files(self, row: Row, generation: Generation, urls: Sequence[str], say: Say) -> Sent:
+        async with AsyncExitStack() as stack:
+            files = [
+                await stack.enter_async_context(self._results.fetch(url, max_bytes=UPLOAD_MAX_BYTES))
+                for url in urls[:ALBUM_MAX]
+            ]
+            media = [_media(file, _file_name(generation, url, file)) for file, url in zip(files, urls, strict=False)]
+            sent, media = await self._post_best(row.chat_id, media, say)
+        await self._keep(generation, urls, files, media, sent)
+        return sent
+
+    async def _post_best(self, chat_id: int, media: list[Media], say: Say) -> tuple[Sent, list[Media]]:
+        """As the kinds they are; when Telegram does not take them so, as documents."""
+        try:
+            return await self._post(chat_id, media, say), media
+        except MediaRefused:
+            if all(item.kind == "document" for item in media):
+                raise
+            plain = [_as_document(item) for item in media]
+            return await self._post(chat_id, plain, say), plain
+
+    async def _post(self, chat_id: int, media: Sequence[Media], say: Say) -> Sent:
+        if len(media) == 1 and len(say.text) <= CAPTION_MAX:
+            return await self._messenger.send_media(chat_id, media[0], say.text, say.keyboard)
+        album = await self._messenger.send_album(chat_id, media)
+        text = await self._messenger.send_text(chat_id, say.text, say.keyboard)  # albums carry no buttons
+        return Sent(text.message_id, album.file_ids)
+
+    async def _keep(
+        self,
+        generation: Generation,
+        urls: Sequence[str],
+        files: Sequence[Fetched],
+        media: Sequence[Media],
+        sent: Sent,
+    ) -> None:
+        """File ids send a result again without an upload. A crash before this costs an upload, nothing else."""
+        rows = [
+            Artifact(generation.id, position, item.kind, file.mime, file.size_bytes, file_id, url)
+            for position, (item, file, file_id, url) in enumerate(zip(media, files, sent.file_ids, urls, strict=False))
+        ]
+        async with self._store.transaction() as tx:
+            for artifact in rows:
+                await tx.generations.add_artifact(artifact)
+
+
+def _media(file: Fetched, file_name: str) -> Media:
+    return Media(_kind(file), file.path, file_name, file.mime, file.width, file.height, file.seconds)
+
+
+def _kind(file: Fetched) -> str:
+    """Telegram's way to show it: photo, video, audio, or a document for what breaks the rules of those."""
+    if file.kind == "image":
+        return "photo" if _is_photo(file) else "document"
+    return file.kind if file.kind in ("video", "audio") else "document"
+
+
+def _is_photo(file: Fetched) -> bool:
+    if file.mime not in ("image/png", "image/jpeg", "image/webp") or file.size_bytes > PHOTO_MAX_BYTES:
+        return False
+    if not file.width or not file.height:
+        return True  # Telegram will say; a document is the second try
+    sides_fit = file.width + file.height <= PHOTO_MAX_SIDES
+    return sides_fit and max(file.width, file.height) <= PHOTO_MAX_RATIO * min(file.width, file.height)
+
+
+def _as_document(media: Media) -> Media:
+    return Media("document", media.source, media.file_name, media.mime)
+
+
+def _file_name(generation: Generation, url: str, file: Fetched) -> str:
+    suffix = Path(urlsplit(url).path).suffix.lower()
+    wanted = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "video/mp4": ".mp4"}
+    return f"{generation.model_id.replace('/', '-')}-{generation.number}{wanted.get(file.mime, suffix)}"
+
+
+def _list(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else []

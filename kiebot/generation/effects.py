@@ -1,0 +1,128 @@
+"""Applies one event to one generation: its effects become rows of the caller's transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from kiebot.delivery.outbox import Draft
+from kiebot.generation.machine import (
+    Begun,
+    Broke,
+    Capture,
+    Effect,
+    Event,
+    Finished,
+    MarkAttempt,
+    OpenAttempt,
+    TaskCreated,
+    Tell,
+    Void,
+    step,
+)
+from kiebot.generation.model import Claim, Generation, State
+from kiebot.generation.pricing import settle
+from kiebot.ids import new_id
+from kiebot.store import Tx
+from kiebot.wakeups import Advance, Deliver, RefreshCard
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What one event made of a generation."""
+
+    before: State
+    generation: Generation
+
+
+async def apply(
+    tx: Tx,
+    generation_id: UUID,
+    event: Event,
+    *,
+    due_in_s: float | None = None,
+    error: str | None = None,
+    ends: Claim | None = None,
+) -> Applied:
+    """Lock the row, step, write state and effects. Calls come after the commit, from jobs.
+
+    due_in_s: when the next step is due, for a state that is not final (0: at once). ends: the claim that this write
+    uses up; kept while a submit is on its way.
+    """
+    before = await tx.generations.lock(generation_id)
+    state, effects = step(before.state, event)
+    if state is before.state and not effects:
+        if ends is not None:
+            await tx.generations.release(generation_id, ends)
+        return Applied(before.state, before)
+    after = _with_facts(replace(before, state=state), before, event)
+    for effect in effects:
+        after = await _take_effect(tx, after, effect, error)
+    await _save(tx, before, after, due_in_s, ends)
+    await _tell_onlookers(tx, before, after)
+    return Applied(before.state, after)
+
+
+def _with_facts(after: Generation, before: Generation, event: Event) -> Generation:
+    match event:
+        case Begun() if after.state is State.SUBMITTING:
+            return replace(after, attempt_no=before.attempt_no + 1, attempt_id=new_id(), task_id=None, polls=0)
+        case TaskCreated(task_id):
+            return replace(after, task_id=task_id)
+        case Finished(urls, text, _):
+            return replace(after, result_urls=urls, result_text=text)
+        case Broke(reason, detail, _):
+            return replace(after, failure=reason, detail=detail)
+    return after
+
+
+async def _take_effect(tx: Tx, generation: Generation, effect: Effect, error: str | None) -> Generation:
+    match effect:
+        case OpenAttempt():
+            await tx.generations.open_attempt(generation)
+        case MarkAttempt(state, task_id):
+            if generation.attempt_id is not None:
+                await tx.generations.mark_attempt(generation.attempt_id, state, task_id=task_id, error=error)
+        case Capture(cost):
+            amount = settle(generation.quote, cost)
+            await tx.ledger.capture(generation.id, generation.user_id, amount, slot=generation.holds_slot)
+            return replace(generation, holds_slot=False)
+        case Void(reason):
+            await tx.ledger.void(generation.id, generation.user_id, reason, slot=generation.holds_slot)
+            return replace(generation, holds_slot=False, failure=generation.failure or reason)
+        case Tell():
+            await _tell(tx, generation, effect)
+    return generation
+
+
+async def _tell(tx: Tx, generation: Generation, tell: Tell) -> None:
+    payload = {"reason": tell.reason, "urls": list(tell.urls), "text": tell.text}
+    draft = Draft(generation.chat_id, tell.what, payload, generation.id, key=f"{tell.what}:{generation.id}")
+    rows, deliveries = await tx.outbox.add_all([draft], None)
+    tx.wakeups.extend(deliveries or [Deliver(row.chat_id, row.id) for row in rows])
+
+
+async def _save(tx: Tx, before: Generation, after: Generation, due_in_s: float | None, ends: Claim | None) -> None:
+    due = None if after.state.is_final else due_in_s or 0.0
+    is_submit = after.state is State.SUBMITTING
+    revision = await tx.generations.save(
+        after,
+        slot=after.holds_slot,
+        due_in_s=due,
+        newly_submitted=is_submit and before.state is not State.SUBMITTING,
+        ends=None if is_submit else ends,
+    )
+    if due is not None and not is_submit:
+        tx.wakeups.append(Advance(after.id, revision, due))
+
+
+async def _tell_onlookers(tx: Tx, before: Generation, after: Generation) -> None:
+    """The status card, and the user's next waiting generation when a running slot came free."""
+    if after.state is not before.state and not after.state.is_final:
+        version = await tx.cards.want(after.id, after.chat_id)
+        tx.wakeups.append(RefreshCard(after.id, version))
+    if before.holds_slot and not after.holds_slot:
+        waiting = await tx.generations.next_waiting_of(after.user_id)
+        if waiting is not None:
+            revision = await tx.generations.defer(waiting.id, 0.0)
+            tx.wakeups.append(Advance(waiting.id, revision))

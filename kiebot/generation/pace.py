@@ -1,0 +1,57 @@
+"""When to look at a running task again. Pure. Times in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kiebot.generation.product import Model
+
+_FIRST_POLL_CAP_S = 10.0
+_INTERVAL_S = {"image": 3.0, "audio": 5.0, "video": 10.0}
+_INTERVAL_CAP_S = {"image": 15.0, "audio": 20.0, "video": 30.0}
+_DEADLINE_S = {"image": 600.0, "audio": 900.0, "video": 2700.0}
+_GROWTH = 1.5
+_STALLED_EVERY_S = 600.0
+_GIVE_UP_S = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The rhythm of watching. `scale` shortens every wait alike: simulators make results faster than any provider.
+
+    visibility_s: how long a task made a moment ago may stay invisible before it counts as lost.
+    result_patience_s: how long a finished task's file may still be missing from the host.
+    """
+
+    scale: float = 1.0
+    visibility_s: float = 90.0
+    result_patience_s: float = 120.0
+
+    def first_poll_s(self, model: Model) -> float:
+        return self.scale * min(model.expected_seconds / 3, _FIRST_POLL_CAP_S)
+
+    def next_poll_s(self, model: Model, polls: int) -> float:
+        start = _INTERVAL_S.get(model.output, 5.0)
+        cap = _INTERVAL_CAP_S.get(model.output, 20.0)
+        return self.scale * min(start * _GROWTH ** min(polls, 20), cap)
+
+    def is_stalled(self, model: Model, running_s: float) -> bool:
+        """Past its deadline: not failed, but watched slowly from now on."""
+        return running_s > self.scale * _DEADLINE_S.get(model.output, 900.0)
+
+    def stalled_poll_s(self) -> float:
+        return self.scale * _STALLED_EVERY_S
+
+    def is_hopeless(self, running_s: float) -> bool:
+        return running_s > self.scale * _GIVE_UP_S
+
+    def orphan_wait_s(self, model: Model) -> float:
+        """How long a lost task may still turn up through its callback address: twice its usual time."""
+        return self.scale * max(2.0 * model.expected_seconds, 60.0)
+
+    def is_lost(self, running_s: float) -> bool:
+        return running_s > self.scale * self.visibility_s
+
+    def patience_is_over(self, running_s: float, model: Model) -> bool:
+        """A finished task whose file still cannot be read, counted from the submit."""
+        return running_s > self.scale * (self.result_patience_s + 4 * model.expected_seconds)

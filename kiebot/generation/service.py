@@ -1,0 +1,132 @@
+"""Generations as use cases: accept, cancel, advance, and the knock of a callback."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import structlog
+
+from kiebot.errors import Transient
+from kiebot.generation.effects import apply
+from kiebot.generation.machine import Broke, Cancelled, Finished, TaskCreated
+from kiebot.generation.model import Claim, Generation, Order, State
+from kiebot.generation.ports import TaskState
+from kiebot.generation.submit import Submitter
+from kiebot.generation.tools import Limits, Tools
+from kiebot.generation.watch import Watcher
+from kiebot.store import Tx
+from kiebot.wakeups import Advance, RefreshCard
+
+log = structlog.get_logger()
+
+
+async def accept(tx: Tx, order: Order, limits: Limits) -> Generation:
+    """Buy: the row and the hold, in the transaction of the confirm press. A repeated press returns the first row.
+
+    Raises: Refused("not_enough" | "too_many_open"): nothing was written by this call.
+    """
+    async with tx.savepoint():
+        generation = await tx.generations.add(order)
+        if generation is None:
+            earlier = await tx.generations.by_confirm_key(order.confirm_key)
+            assert earlier is not None  # noqa: S101 - the conflict that made add() return None is this very row
+            return earlier
+        await tx.ledger.open_wallet(order.user_id)
+        price = order.quote.price_millicredits
+        await tx.ledger.hold(generation.id, order.user_id, price, max_open=limits.open)
+    version = await tx.cards.want(generation.id, generation.chat_id, order.card_message_id)
+    tx.wakeups += [Advance(generation.id, generation.revision), RefreshCard(generation.id, version)]
+    return generation
+
+
+async def cancel(tx: Tx, generation_id: UUID) -> bool:
+    """Give it back while nothing was submitted. False: too late to recall, it goes on."""
+    applied = await apply(tx, generation_id, Cancelled())
+    return applied.before is State.ACCEPTED and applied.generation.state is State.FAILED
+
+
+class Generations:
+    """The engine. `advance` is one short, resumable step; everything it knows is in the row."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._submitter = Submitter(tools)
+        self._watcher = Watcher(tools)
+
+    async def advance(self, generation_id: UUID) -> None:
+        """Do what is due for one generation: submit, ask, settle. Safe to run twice and anywhere."""
+        async with self._tools.store.transaction() as tx:
+            generation = await tx.generations.claim(generation_id, self._tools.owner)
+        if generation is None:
+            return
+        claim = Claim(self._tools.owner, generation.claim_no)
+        try:
+            await self._step(generation, claim)
+        except BaseException:  # also when cancelled: whatever ended the step must not keep others from it
+            await self._release(generation_id, claim)
+            raise
+
+    async def _step(self, generation: Generation, claim: Claim) -> None:
+        match generation.state:
+            case State.ACCEPTED:
+                await self._submitter.submit(generation, claim)
+            case State.SUBMITTING:  # its worker died between intent and answer: nobody can say what became of it
+                await self._submitter.answer_lost(generation, claim, "the worker died before the answer came")
+            case State.UNKNOWN:
+                await self._give_up_orphan(generation, claim)
+            case State.RUNNING:
+                await self._watcher.look(generation, claim)
+
+    async def _give_up_orphan(self, generation: Generation, claim: Claim) -> None:
+        async with self._tools.store.transaction() as tx:
+            await apply(tx, generation.id, Broke("answer_lost"), ends=claim)
+
+    async def _release(self, generation_id: UUID, claim: Claim) -> None:
+        try:
+            async with self._tools.store.transaction() as tx:
+                await tx.generations.release(generation_id, claim)
+        except Transient:  # the claim ends with its age, at the latest
+            log.warning("generation.release_failed", generation_id=str(generation_id))
+
+    async def knock(self, attempt_id: UUID, task_id: str | None) -> bool:
+        """Somebody called an attempt's callback address. A hint only: what is true is asked of the provider.
+
+        False: there is no such attempt.
+        """
+        async with self._tools.store.transaction() as tx:
+            owner = await tx.generations.attempt_owner(attempt_id)
+            generation = None if owner is None else await tx.generations.get(owner)
+        if generation is None:
+            return False
+        if generation.state is State.FAILED and generation.attempt_id == attempt_id and task_id:
+            await self._receive_gift(generation, task_id)
+        elif generation.state is State.UNKNOWN and generation.attempt_id == attempt_id and task_id:
+            await self._adopt(generation, task_id)
+        else:
+            await self._hurry(generation)
+        return True
+
+    async def _adopt(self, generation: Generation, task_id: str) -> None:
+        report = await self._tools.provider.query(task_id)
+        if report.state is TaskState.MISSING:
+            return
+        async with self._tools.store.transaction() as tx:
+            await apply(tx, generation.id, TaskCreated(task_id), due_in_s=0.0)
+        log.info("generation.adopted", generation_id=str(generation.id))
+
+    async def _receive_gift(self, generation: Generation, task_id: str) -> None:
+        report = await self._tools.provider.query(task_id)
+        if report.state is not TaskState.SUCCEEDED or not (report.urls or report.text):
+            return
+        async with self._tools.store.transaction() as tx:
+            await apply(tx, generation.id, TaskCreated(task_id))
+            await apply(tx, generation.id, Finished(report.urls, report.text))
+        log.info("generation.orphan_delivered", generation_id=str(generation.id))
+
+    async def _hurry(self, generation: Generation) -> None:
+        if generation.state is not State.RUNNING:
+            return
+        async with self._tools.store.transaction() as tx:
+            revision = await tx.generations.defer(generation.id, 0.0)
+            if revision:
+                tx.wakeups.append(Advance(generation.id, revision))

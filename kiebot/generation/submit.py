@@ -1,0 +1,180 @@
+"""From accepted to running: slot, budget, uploads, intent, call, answer.
+
+The intent is committed before createTask leaves, and no transaction is open while it travels. Whoever finds an intent
+without an answer knows only that the task may exist: it is never sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import structlog
+
+from kiebot.errors import AccountStopped, ModelPaused, OutcomeUnknown, Permanent, RateLimited, Transient
+from kiebot.generation.catalog import model_by_id
+from kiebot.generation.checks import media_refs, request_input, with_urls
+from kiebot.generation.effects import apply
+from kiebot.generation.machine import AnswerLost, Begun, Broke, Event, NotCreated, TaskCreated
+from kiebot.generation.model import Claim, Generation, State
+from kiebot.generation.ports import Submission, Upload, UserFile
+from kiebot.generation.product import Model
+from kiebot.generation.tools import Tools
+from kiebot.wakeups import Advance
+
+log = structlog.get_logger()
+
+UPLOAD_LIVES = timedelta(hours=20)  # the provider keeps uploads for 24 hours; a job must still read them
+SLOT_WAIT_S = 15.0  # a slot that comes free wakes the next one; this is the fallback
+MODEL_OFF_WAIT_S = 60.0
+MODEL_PAUSE_S = 300.0
+MAX_TRANSIENT_TRIES = 8
+
+
+class Submitter:
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    async def submit(self, generation: Generation, claim: Claim) -> None:
+        """One try to submit. Whatever hinders it leaves the generation accepted, with a time to look again."""
+        model = model_by_id(generation.model_id)
+        if model is None:
+            await self._apply(generation, claim, Broke("model_gone"))
+            return
+        wait_s = await self._reason_to_wait(generation)
+        if wait_s > 0:
+            await self._later(generation, claim, wait_s)
+            return
+        try:
+            urls = await self._uploaded(generation, model)
+        except Transient as error:
+            await self._later(generation, claim, self._pause(generation, error), polled=True)
+            return
+        except Permanent as error:
+            await self._apply(generation, claim, Broke("input_fetch", str(error)))
+            return
+        await self._call(generation, claim, model, urls)
+
+    async def answer_lost(self, generation: Generation, claim: Claim, why: str) -> None:
+        """The task may exist and be billed. With a callback address it can find us; without one the money goes back."""
+        model = model_by_id(generation.model_id)
+        can_turn_up = self._tools.callback_url is not None and model is not None
+        wait_s = self._tools.pace.orphan_wait_s(model) if can_turn_up and model is not None else None
+        log.warning("attempt.outcome_unknown", generation_id=str(generation.id), why=why)
+        await self._apply(generation, claim, AnswerLost(can_turn_up), due_in_s=wait_s, error=why)
+
+    async def _reason_to_wait(self, generation: Generation) -> float:
+        tools = self._tools
+        async with tools.store.transaction() as tx:
+            if await tx.generations.model_is_off(generation.model_id):
+                return MODEL_OFF_WAIT_S
+            if await tx.generations.model_is_off("*"):  # the whole account is stopped
+                return MODEL_OFF_WAIT_S
+            if not generation.holds_slot:
+                if not await tx.ledger.take_slot(generation.user_id, most=tools.limits.running):
+                    return SLOT_WAIT_S
+                await tx.generations.mark_slot(generation.id)
+        return await tools.create_budget.take()
+
+    async def _uploaded(self, generation: Generation, model: Model) -> dict[str, str]:
+        """file_id -> URL for every file of the user's. Repeatable: what is fresh is not uploaded again."""
+        uploads = dict(generation.uploads)
+        now = self._tools.clock.now()
+        for ref in media_refs(model, generation.inputs):
+            file_id = str(ref["file_id"])
+            if _is_fresh(uploads.get(file_id), now):
+                continue
+            uploads[file_id] = {"url": await self._upload(ref), "at": now.isoformat()}
+            async with self._tools.store.transaction() as tx:
+                await tx.generations.set_uploads(generation.id, uploads)
+        return {file_id: str(facts["url"]) for file_id, facts in uploads.items() if isinstance(facts, Mapping)}
+
+    async def _upload(self, ref: Mapping[str, object]) -> str:
+        file = _user_file(ref)
+        async with self._tools.files.open(file) as content:
+            return await self._tools.provider.upload(Upload(content, file.file_name, file.mime, file.size_bytes))
+
+    async def _call(self, generation: Generation, claim: Claim, model: Model, urls: Mapping[str, str]) -> None:
+        body = request_input(model, with_urls(model, generation.inputs, urls), self._tools.content_filter)
+        begun = await self._apply(generation, claim, Begun())
+        if begun.state is not State.SUBMITTING or begun.attempt_id is None:
+            return  # cancelled in the meantime
+        address = self._tools.callback_url
+        callback_url = address(begun.attempt_id) if address is not None else None
+        submission = Submission(begun.attempt_id, generation.model_id, body, callback_url)
+        try:
+            task_id = await self._tools.provider.submit(submission)
+        except OutcomeUnknown as error:
+            await self.answer_lost(begun, claim, str(error))
+        except Transient as error:
+            await self._not_created(begun, claim, error)
+        except Permanent as error:
+            await self._apply(begun, claim, Broke(error.code, str(error)), error=str(error))
+        else:
+            first_look_s = self._tools.pace.first_poll_s(model)
+            await self._apply(begun, claim, TaskCreated(task_id), due_in_s=first_look_s)
+
+    async def _not_created(self, generation: Generation, claim: Claim, error: Transient) -> None:
+        """Nothing was created: the generation is accepted again. An account-wide stop holds back all the others too."""
+        pause_s = self._pause(generation, error)
+        if isinstance(error, RateLimited):
+            await self._tools.create_budget.refused()
+        elif isinstance(error, AccountStopped | ModelPaused):
+            await self._switch_off(generation, error)
+        elif generation.attempt_no >= MAX_TRANSIENT_TRIES:
+            await self._apply(generation, claim, Broke("server", str(error)), error=str(error))
+            return
+        await self._apply(generation, claim, NotCreated(), due_in_s=pause_s, error=str(error))
+
+    async def _switch_off(self, generation: Generation, error: AccountStopped | ModelPaused) -> None:
+        stopped = isinstance(error, AccountStopped)
+        scope = "*" if stopped else generation.model_id
+        pause_s = error.retry_after_s if stopped else MODEL_PAUSE_S
+        log.error("provider.stopped", scope=scope, reason=str(error), for_s=pause_s)
+        async with self._tools.store.transaction() as tx:
+            await tx.generations.switch_off(scope, str(error), "provider", for_s=pause_s * self._tools.pace.scale)
+
+    def _pause(self, generation: Generation, error: Transient) -> float:
+        tries = min(generation.attempt_no + generation.polls, 6)
+        return max(error.retry_after_s, self._tools.pace.scale * 2.0 * 1.7**tries)
+
+    async def _apply(
+        self,
+        generation: Generation,
+        claim: Claim,
+        event: Event,
+        *,
+        due_in_s: float | None = None,
+        error: str | None = None,
+    ) -> Generation:
+        async with self._tools.store.transaction() as tx:
+            applied = await apply(tx, generation.id, event, due_in_s=due_in_s, error=error, ends=claim)
+        log.info(
+            "generation.step",
+            generation_id=str(generation.id),
+            event_kind=type(event).__name__,
+            state=applied.generation.state.value,
+        )
+        return applied.generation
+
+    async def _later(self, generation: Generation, claim: Claim, wait_s: float, *, polled: bool = False) -> None:
+        async with self._tools.store.transaction() as tx:
+            revision = await tx.generations.defer(generation.id, wait_s, polled=polled, ends=claim)
+            if revision:
+                tx.wakeups.append(Advance(generation.id, revision, wait_s))
+
+
+def _is_fresh(facts: object, now: datetime) -> bool:
+    if not isinstance(facts, Mapping):
+        return False
+    return now - datetime.fromisoformat(str(facts["at"])) < UPLOAD_LIVES
+
+
+def _user_file(ref: Mapping[str, object]) -> UserFile:
+    size = ref.get("size")
+    return UserFile(
+        file_id=str(ref["file_id"]),
+        mime=str(ref.get("mime") or "application/octet-stream"),
+        file_name=str(ref.get("file_name") or "file"),
+        size_bytes=size if isinstance(size, int) else None,
+    )

@@ -1,0 +1,47 @@
+"""How each fact of money is booked. Pure: the storage adapter applies what these return."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from kiebot.ids import grant_key, hold_key, settlement_key, wallet_of
+from kiebot.ledger.entries import Contra, Entry, Kind, Millicredits, Posting
+
+
+def hold(generation_id: UUID, user_id: int, amount: Millicredits) -> Posting:
+    """Reserve `amount` for one generation. A price of zero is still a hold, so every generation settles alike."""
+    _not_negative(amount)
+    entry = Entry(wallet_of(user_id), -amount, amount)
+    return Posting(hold_key(generation_id), Kind.HOLD, (entry,), generation_id)
+
+
+def capture(generation_id: UUID, user_id: int, *, held: Millicredits, amount: Millicredits) -> Posting:
+    """Take `amount` of what is held and give the rest back. Raises: ValueError, if amount > held."""
+    _not_negative(amount)
+    if amount > held:
+        raise ValueError(f"cannot capture {amount} of a hold of {held}")
+    wallet = Entry(wallet_of(user_id), held - amount, -held)
+    revenue = Entry(Contra.REVENUE, amount)
+    return Posting(settlement_key(generation_id), Kind.CAPTURE, (revenue, wallet), generation_id)
+
+
+def void(generation_id: UUID, user_id: int, *, held: Millicredits, reason: str) -> Posting:
+    """Give back all that is held."""
+    _not_negative(held)
+    wallet = Entry(wallet_of(user_id), held, -held)
+    return Posting(settlement_key(generation_id), Kind.VOID, (wallet,), generation_id, reason)
+
+
+def grant(
+    key: str, user_id: int, amount: Millicredits, *, reason: str, actor: str, source: Contra = Contra.ADJUSTMENTS
+) -> Posting:
+    """Put credits into a wallet (or take them out, amount < 0: refused in SQL when the wallet has less)."""
+    if amount == 0:
+        raise ValueError("a grant of nothing")
+    entries = (Entry(source, -amount), Entry(wallet_of(user_id), amount))
+    return Posting(grant_key(key), Kind.GRANT, entries, None, reason, actor)
+
+
+def _not_negative(amount: Millicredits) -> None:
+    if amount < 0:
+        raise ValueError("an amount of money is never negative here")

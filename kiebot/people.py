@@ -1,0 +1,26 @@
+"""Users and what they are choosing, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who wrote to the bot. `is_new`: this very update is the first of them."""
+
+    id: int
+    first_name: str
+    language: str
+    is_new: bool = False
+    is_banned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DraftRow:
+    """What a user is choosing in a chat. `version` changes with each screen, so that stale buttons are known."""
+
+    version: int
+    state: Mapping[str, object]
+    message_id: int | None

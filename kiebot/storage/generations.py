@@ -1,0 +1,301 @@
+"""Generations and their attempts, in the caller's transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kiebot.generation.model import Artifact, AttemptState, Claim, Generation, Order, Quoted, State
+from kiebot.storage.claims import free
+
+_COLUMNS = """
+    id, number, user_id, chat_id, model_id, inputs, language, state, cost_millicredits, price_millicredits,
+    is_maximum, accepted_at, attempt_no, attempt_id, task_id, submitted_at, finished_at, due_at, polls, failure,
+    detail, result_urls, result_text, uploads, holds_running_slot, revision, claim_no
+"""
+_ADD = text(f"""
+    INSERT INTO generations (id, confirm_key, user_id, chat_id, model_id, inputs, language, state,
+        cost_millicredits, price_millicredits, is_maximum, due_at)
+    VALUES (:id, :confirm_key, :user_id, :chat_id, :model_id, CAST(:inputs AS jsonb), :language, 'accepted',
+        :cost, :price, :is_maximum, now())
+    ON CONFLICT (confirm_key) DO NOTHING
+    RETURNING {_COLUMNS}
+""")
+_GET = text(f"SELECT {_COLUMNS} FROM generations WHERE id = :id")
+_LOCK = text(f"SELECT {_COLUMNS} FROM generations WHERE id = :id FOR UPDATE")
+_OF_USER = text(f"SELECT {_COLUMNS} FROM generations WHERE user_id = :user_id AND number = :number")
+_BY_CONFIRM = text(f"SELECT {_COLUMNS} FROM generations WHERE confirm_key = :key")
+_HISTORY = text(f"""
+    SELECT {_COLUMNS} FROM generations WHERE user_id = :user_id ORDER BY number DESC LIMIT :most OFFSET :skip
+""")
+_OPEN = text(f"""
+    SELECT {_COLUMNS} FROM generations
+    WHERE user_id = :user_id AND finished_at IS NULL ORDER BY number LIMIT :most
+""")
+_CLAIM = text(f"""
+    UPDATE generations SET claimed_by = :owner, claimed_at = now(), claim_no = claim_no + 1
+    WHERE id = :id AND finished_at IS NULL AND {free("generations")}
+    RETURNING {_COLUMNS}
+""")
+_RELEASE = text("""
+    UPDATE generations SET claimed_by = NULL, claimed_at = NULL
+    WHERE id = :id AND claimed_by = :owner AND claim_no = :claim_no
+""")
+# A write that ends a step ends its claim too: the wake-up that follows the commit must not find it still held.
+_END_CLAIM = """claimed_by = CASE WHEN claimed_by = CAST(:owner AS uuid) AND claim_no = :claim_no
+            THEN NULL ELSE claimed_by END"""
+_SAVE = text(f"""
+    UPDATE generations SET state = :state, attempt_no = :attempt_no, attempt_id = :attempt_id, task_id = :task_id,
+        failure = :failure, detail = :detail, result_urls = CAST(:result_urls AS jsonb), result_text = :result_text,
+        polls = :polls, revision = revision + 1, holds_running_slot = :slot, {_END_CLAIM},
+        due_at = CASE WHEN CAST(:due_in AS float8) IS NULL THEN NULL ELSE now() + make_interval(secs => :due_in) END,
+        submitted_at = CASE WHEN :submitted THEN now() ELSE submitted_at END,
+        finished_at = CASE WHEN :finished THEN coalesce(finished_at, now()) ELSE NULL END
+    WHERE id = :id RETURNING revision
+""")
+_DEFER = text(f"""
+    UPDATE generations SET due_at = now() + make_interval(secs => :due_in), polls = polls + :polls,
+        revision = revision + 1, {_END_CLAIM}
+    WHERE id = :id AND finished_at IS NULL RETURNING revision
+""")
+_MARK_SLOT = text("UPDATE generations SET holds_running_slot = true WHERE id = :id")
+_NEXT_WAITING = text(f"""
+    SELECT {_COLUMNS} FROM generations
+    WHERE user_id = :user_id AND state = 'accepted' AND finished_at IS NULL AND NOT holds_running_slot
+    ORDER BY number LIMIT 1
+""")
+_MODEL_OFF = text("SELECT 1 FROM model_switches WHERE model_id = :id AND (until IS NULL OR until > now())")
+_SWITCH_OFF = text("""
+    INSERT INTO model_switches (model_id, reason, actor, until)
+    VALUES (:id, :reason, :actor, now() + make_interval(secs => :for_s))
+    ON CONFLICT (model_id) DO UPDATE SET reason = excluded.reason, actor = excluded.actor, until = excluded.until
+    WHERE model_switches.until IS NOT NULL
+""")
+_UPLOADS = text("UPDATE generations SET uploads = CAST(:uploads AS jsonb) WHERE id = :id")
+_OPEN_ATTEMPT = text("""
+    INSERT INTO attempts (id, generation_id, no, state) VALUES (:id, :generation_id, :no, 'intent')
+""")
+_MARK_ATTEMPT = text("""
+    UPDATE attempts SET state = :state, task_id = coalesce(:task_id, task_id), error = :error, answered_at = now(),
+        suspected_loss = :suspected
+    WHERE id = :id
+""")
+_CONSUMED = text("UPDATE attempts SET consumed_millicredits = :amount WHERE id = :id")
+_ATTEMPT = text("SELECT generation_id, no, state, task_id FROM attempts WHERE id = :id")
+_ADD_ARTIFACT = text("""
+    INSERT INTO artifacts (generation_id, position, kind, mime, size_bytes, file_id, url)
+    VALUES (:generation_id, :position, :kind, :mime, :size_bytes, :file_id, :url)
+    ON CONFLICT (generation_id, position) DO UPDATE SET file_id = excluded.file_id, kind = excluded.kind
+""")
+_ARTIFACTS = text("""
+    SELECT generation_id, position, kind, mime, size_bytes, file_id, url FROM artifacts
+    WHERE generation_id = :id ORDER BY position
+""")
+_AHEAD = text("""
+    SELECT count(*) FROM generations g, (SELECT accepted_at FROM generations WHERE id = :id) AS me
+    WHERE g.state = 'accepted' AND g.accepted_at < me.accepted_at
+""")
+_TYPICAL = text("""
+    SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM finished_at - submitted_at))::float8
+    FROM (
+        SELECT finished_at, submitted_at FROM generations
+        WHERE model_id = :model_id AND state = 'succeeded' ORDER BY number DESC LIMIT 200
+    ) AS latest
+""")
+
+
+class GenerationRepository:
+    """Rows of generations, attempts and artifacts."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(self, order: Order) -> Generation | None:
+        """The new row, or None when this confirm press has bought one before."""
+        facts = {
+            "id": order.generation_id,
+            "confirm_key": order.confirm_key,
+            "user_id": order.user_id,
+            "chat_id": order.chat_id,
+            "model_id": order.model_id,
+            "inputs": json.dumps(dict(order.inputs)),
+            "language": order.language,
+            "cost": order.quote.cost_millicredits,
+            "price": order.quote.price_millicredits,
+            "is_maximum": order.quote.is_maximum,
+        }
+        return await self._one(_ADD, facts)
+
+    async def get(self, generation_id: UUID) -> Generation | None:
+        return await self._one(_GET, {"id": generation_id})
+
+    async def lock(self, generation_id: UUID) -> Generation:
+        """The row, locked until the transaction ends. Raises: LookupError."""
+        generation = await self._one(_LOCK, {"id": generation_id})
+        if generation is None:
+            raise LookupError(f"no generation {generation_id}")
+        return generation
+
+    async def of_user(self, user_id: int, number: int) -> Generation | None:
+        """By its short number, only for its owner."""
+        return await self._one(_OF_USER, {"user_id": user_id, "number": number})
+
+    async def by_confirm_key(self, key: str) -> Generation | None:
+        return await self._one(_BY_CONFIRM, {"key": key})
+
+    async def history(self, user_id: int, *, most: int, skip: int = 0) -> list[Generation]:
+        return await self._all(_HISTORY, {"user_id": user_id, "most": most, "skip": skip})
+
+    async def open_of(self, user_id: int, *, most: int = 20) -> list[Generation]:
+        return await self._all(_OPEN, {"user_id": user_id, "most": most})
+
+    async def claim(self, generation_id: UUID, owner: UUID) -> Generation | None:
+        """The right to advance it, or None: it has ended, or somebody living works on it."""
+        return await self._one(_CLAIM, {"id": generation_id, "owner": owner})
+
+    async def release(self, generation_id: UUID, claim: Claim) -> None:
+        await self._connection.execute(_RELEASE, {"id": generation_id, **_claim_facts(claim)})
+
+    async def save(
+        self,
+        generation: Generation,
+        *,
+        slot: bool,
+        due_in_s: float | None,
+        newly_submitted: bool = False,
+        ends: Claim | None = None,
+    ) -> int:
+        """Write the present state; returns the new revision. due_in_s: when to look again, None for never."""
+        facts = {
+            "id": generation.id,
+            "state": generation.state.value,
+            "attempt_no": generation.attempt_no,
+            "attempt_id": generation.attempt_id,
+            "task_id": generation.task_id,
+            "failure": generation.failure,
+            "detail": generation.detail,
+            "result_urls": json.dumps(list(generation.result_urls)),
+            "result_text": generation.result_text,
+            "polls": generation.polls,
+            "slot": slot,
+            "due_in": due_in_s,
+            "submitted": newly_submitted,
+            "finished": generation.state.is_final,
+            **_claim_facts(ends),
+        }
+        return int(await self._connection.scalar(_SAVE, facts) or 0)
+
+    async def defer(
+        self, generation_id: UUID, due_in_s: float, *, polled: bool = False, ends: Claim | None = None
+    ) -> int:
+        """Look again in `due_in_s` seconds. Returns the new revision, 0 when it has ended."""
+        facts = {"id": generation_id, "due_in": due_in_s, "polls": int(polled), **_claim_facts(ends)}
+        return int(await self._connection.scalar(_DEFER, facts) or 0)
+
+    async def mark_slot(self, generation_id: UUID) -> None:
+        """It counts among its user's running ones from now on."""
+        await self._connection.execute(_MARK_SLOT, {"id": generation_id})
+
+    async def next_waiting_of(self, user_id: int) -> Generation | None:
+        """The user's oldest accepted generation that waits for a running slot."""
+        return await self._one(_NEXT_WAITING, {"user_id": user_id})
+
+    async def model_is_off(self, model_id: str) -> bool:
+        return await self._connection.scalar(_MODEL_OFF, {"id": model_id}) is not None
+
+    async def switch_off(self, model_id: str, reason: str, actor: str, *, for_s: float) -> None:
+        """Off for a while. A switch that an operator set without an end stays as it is."""
+        facts = {"id": model_id, "reason": reason[:300], "actor": actor, "for_s": for_s}
+        await self._connection.execute(_SWITCH_OFF, facts)
+
+    async def set_uploads(self, generation_id: UUID, uploads: Mapping[str, object]) -> None:
+        await self._connection.execute(_UPLOADS, {"id": generation_id, "uploads": json.dumps(dict(uploads))})
+
+    async def open_attempt(self, generation: Generation) -> None:
+        """The intent, committed before the call leaves."""
+        facts = {"id": generation.attempt_id, "generation_id": generation.id, "no": generation.attempt_no}
+        await self._connection.execute(_OPEN_ATTEMPT, facts)
+
+    async def mark_attempt(
+        self, attempt_id: UUID, state: AttemptState, *, task_id: str | None = None, error: str | None = None
+    ) -> None:
+        facts = {
+            "id": attempt_id,
+            "state": state.value,
+            "task_id": task_id,
+            "error": None if error is None else error[:500],
+            "suspected": state is AttemptState.UNKNOWN,
+        }
+        await self._connection.execute(_MARK_ATTEMPT, facts)
+
+    async def consumed(self, attempt_id: UUID, amount: int) -> None:
+        """What the provider says it took for this attempt, in millicredits."""
+        await self._connection.execute(_CONSUMED, {"id": attempt_id, "amount": amount})
+
+    async def attempt_owner(self, attempt_id: UUID) -> UUID | None:
+        row = (await self._connection.execute(_ATTEMPT, {"id": attempt_id})).one_or_none()
+        return None if row is None else row.generation_id
+
+    async def add_artifact(self, artifact: Artifact) -> None:
+        facts = {name: getattr(artifact, name) for name in artifact.__slots__}
+        await self._connection.execute(_ADD_ARTIFACT, facts)
+
+    async def artifacts(self, generation_id: UUID) -> list[Artifact]:
+        rows: Sequence[Row[Any]] = (await self._connection.execute(_ARTIFACTS, {"id": generation_id})).all()
+        return [Artifact(**row._mapping) for row in rows]
+
+    async def ahead_of(self, generation_id: UUID) -> int:
+        """How many accepted generations wait in front of this one."""
+        return int(await self._connection.scalar(_AHEAD, {"id": generation_id}) or 0)
+
+    async def typical_seconds(self, model_id: str) -> float | None:
+        """Median time from submit to success of the last 200, None without history."""
+        seconds: float | None = await self._connection.scalar(_TYPICAL, {"model_id": model_id})
+        return seconds
+
+    async def _one(self, statement: Any, facts: Mapping[str, object]) -> Generation | None:
+        row = (await self._connection.execute(statement, dict(facts))).one_or_none()
+        return None if row is None else _generation(row)
+
+    async def _all(self, statement: Any, facts: Mapping[str, object]) -> list[Generation]:
+        rows = await self._connection.execute(statement, dict(facts))
+        return [_generation(row) for row in rows]
+
+
+def _claim_facts(claim: Claim | None) -> dict[str, object]:
+    return {"owner": claim.owner if claim else None, "claim_no": claim.no if claim else -1}
+
+
+def _generation(row: Row[Any]) -> Generation:
+    return Generation(
+        id=row.id,
+        number=row.number,
+        user_id=row.user_id,
+        chat_id=row.chat_id,
+        model_id=row.model_id,
+        inputs=row.inputs,
+        language=row.language,
+        state=State(row.state),
+        quote=Quoted(row.cost_millicredits, row.price_millicredits, row.is_maximum),
+        accepted_at=row.accepted_at,
+        attempt_no=row.attempt_no,
+        attempt_id=row.attempt_id,
+        task_id=row.task_id,
+        submitted_at=row.submitted_at,
+        finished_at=row.finished_at,
+        due_at=row.due_at,
+        polls=row.polls,
+        failure=row.failure,
+        detail=row.detail,
+        result_urls=tuple(row.result_urls),
+        result_text=row.result_text,
+        uploads=row.uploads,
+        holds_slot=row.holds_running_slot,
+        revision=row.revision,
+        claim_no=row.claim_no,
+    )

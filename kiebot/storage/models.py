@@ -1,0 +1,320 @@
+"""The tables. Money is whole millicredits in bigint; times are timestamptz, stamped by the database."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _at(name: str, *, nullable: bool = True, now: bool = False) -> Column[object]:
+    default = text("now()") if now else None
+    return Column(name, DateTime(timezone=True), nullable=nullable and not now, server_default=default)
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default="0")
+
+
+def _claim() -> tuple[Column[object], Column[object]]:
+    return Column("claimed_by", UUID(as_uuid=True)), _at("claimed_at")
+
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),  # one incarnation of a process
+    Column("name", Text, nullable=False),
+    _at("started_at", now=True),
+    _at("beat_at", now=True),
+    Column("facts", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+)
+
+fence = Table(
+    "fence",
+    metadata,
+    Column("bot_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("token", Text, nullable=False),
+    Column("replica", Text, nullable=False),
+    _at("taken_at", now=True),
+)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("bot_id", BigInteger, nullable=False),
+    Column("update_id", BigInteger, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("urgent", Boolean, nullable=False, server_default=text("false")),
+    Column("attempts", SmallInteger, nullable=False, server_default="0"),
+    _at("received_at", now=True),
+    _at("next_at", now=True),
+    _at("swept_at"),
+    _at("done_at"),
+    Column("last_error", Text),
+    UniqueConstraint("bot_id", "update_id"),
+)
+Index("ix_inbox_waiting", inbox.c.lane, inbox.c.id, postgresql_where=inbox.c.done_at.is_(None))
+Index("ix_inbox_done", inbox.c.done_at, postgresql_where=inbox.c.done_at.isnot(None))
+
+lanes = Table(
+    "lanes",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("revision", BigInteger, nullable=False, server_default="0"),
+    Column("claim_no", BigInteger, nullable=False, server_default="0"),
+    *_claim(),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("kind", Text, nullable=False),  # update | outbox
+    Column("source_id", BigInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("reason", Text, nullable=False),
+    _at("buried_at", now=True),
+    _at("revived_at"),
+    UniqueConstraint("kind", "source_id"),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_name", Text, nullable=False, server_default=""),
+    Column("language", Text, nullable=False, server_default="en"),
+    Column("language_chosen", Boolean, nullable=False, server_default=text("false")),
+    _at("created_at", now=True),
+    _at("seen_at", now=True),
+    _at("blocked_bot_at"),
+    _at("banned_at"),
+)
+
+drafts = Table(
+    "drafts",
+    metadata,
+    Column("user_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("chat_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("version", Integer, nullable=False, server_default="0"),
+    Column("state", JSONB, nullable=False),
+    Column("message_id", BigInteger),
+    _at("updated_at", now=True),
+)
+
+generations = Table(
+    "generations",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("number", BigInteger, Identity(), nullable=False, unique=True),
+    Column("confirm_key", Text, nullable=False, unique=True),
+    Column("user_id", BigInteger, nullable=False),
+    Column("chat_id", BigInteger, nullable=False),
+    Column("model_id", Text, nullable=False),
+    Column("inputs", JSONB, nullable=False),
+    Column("language", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("cost_millicredits", BigInteger, nullable=False),
+    Column("price_millicredits", BigInteger, nullable=False),
+    Column("is_maximum", Boolean, nullable=False),
+    Column("attempt_no", SmallInteger, nullable=False, server_default="0"),
+    Column("attempt_id", UUID(as_uuid=True)),
+    Column("task_id", Text),
+    _count("polls"),
+    Column("failure", Text),
+    Column("detail", Text),
+    Column("result_urls", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("result_text", Text),
+    Column("uploads", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("holds_running_slot", Boolean, nullable=False, server_default=text("false")),
+    Column("revision", BigInteger, nullable=False, server_default="0"),
+    Column("claim_no", BigInteger, nullable=False, server_default="0"),
+    *_claim(),
+    _at("accepted_at", now=True),
+    _at("submitted_at"),
+    _at("due_at"),
+    _at("finished_at"),
+    CheckConstraint("price_millicredits >= 0", name="price_not_negative"),
+)
+Index("ix_generations_due", generations.c.due_at, postgresql_where=generations.c.finished_at.is_(None))
+Index("ix_generations_user", generations.c.user_id, generations.c.number.desc())
+Index("ix_generations_task", generations.c.task_id, postgresql_where=generations.c.task_id.isnot(None))
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),  # unguessable: it stands in the callback path
+    Column("generation_id", UUID(as_uuid=True), ForeignKey("generations.id"), nullable=False),
+    Column("no", SmallInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("task_id", Text, unique=True),
+    Column("error", Text),
+    Column("consumed_millicredits", BigInteger),
+    Column("suspected_loss", Boolean, nullable=False, server_default=text("false")),
+    _at("opened_at", now=True),
+    _at("answered_at"),
+    UniqueConstraint("generation_id", "no"),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("generation_id", UUID(as_uuid=True), ForeignKey("generations.id"), primary_key=True),
+    Column("position", SmallInteger, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("mime", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("file_id", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    _at("created_at", now=True),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("available", BigInteger, nullable=False, server_default="0"),
+    Column("held", BigInteger, nullable=False, server_default="0"),
+    Column("running", Integer, nullable=False, server_default="0"),
+    Column("open_count", Integer, nullable=False, server_default="0"),
+    Column("version", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint("key NOT LIKE 'wallet:%' OR available >= 0", name="wallet_available"),
+    CheckConstraint("held >= 0", name="held"),
+    CheckConstraint("running >= 0 AND open_count >= 0", name="counters"),
+)
+
+postings = Table(
+    "postings",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("generation_id", UUID(as_uuid=True)),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("actor", Text, nullable=False),
+    _at("posted_at", now=True),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("posting_key", Text, ForeignKey("postings.key"), primary_key=True),
+    Column("account", Text, ForeignKey("accounts.key"), primary_key=True),
+    Column("delta_available", BigInteger, nullable=False),
+    Column("delta_held", BigInteger, nullable=False),
+    Column("available_after", BigInteger, nullable=False),
+    Column("held_after", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    UniqueConstraint("account", "version"),
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("generation_id", UUID(as_uuid=True), ForeignKey("generations.id"), primary_key=True),
+    Column("account", Text, ForeignKey("accounts.key"), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    _at("held_at", now=True),
+    _at("expires_at", nullable=False),
+)
+
+settlements = Table(
+    "settlements",
+    metadata,
+    Column("generation_id", UUID(as_uuid=True), ForeignKey("holds.generation_id"), primary_key=True),
+    Column("outcome", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),  # what was captured; 0 when voided
+    _at("settled_at", now=True),
+    CheckConstraint("outcome IN ('captured', 'voided')", name="outcome"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("chat_id", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("payload", JSONB, nullable=False),
+    Column("generation_id", UUID(as_uuid=True)),
+    Column("key", Text, unique=True),
+    Column("attempts", SmallInteger, nullable=False, server_default="0"),
+    *_claim(),
+    _at("created_at", now=True),
+    _at("next_at", now=True),
+    _at("sent_at"),
+    _at("buried_at"),
+    Column("message_id", BigInteger),
+    Column("reason", Text),
+)
+Index(
+    "ix_outbox_waiting",
+    outbox.c.chat_id,
+    outbox.c.id,
+    postgresql_where=text("sent_at IS NULL AND buried_at IS NULL"),
+)
+Index("ix_outbox_generation", outbox.c.generation_id, postgresql_where=outbox.c.generation_id.isnot(None))
+
+cards = Table(
+    "cards",
+    metadata,
+    Column("generation_id", UUID(as_uuid=True), ForeignKey("generations.id"), primary_key=True),
+    Column("chat_id", BigInteger, nullable=False),
+    Column("message_id", BigInteger),
+    Column("wanted_version", Integer, nullable=False, server_default="1"),
+    Column("sent_version", Integer, nullable=False, server_default="0"),
+    Column("is_gone", Boolean, nullable=False, server_default=text("false")),  # wanted: deleted
+    *_claim(),
+    _at("next_at", now=True),
+)
+Index("ix_cards_behind", cards.c.next_at, postgresql_where=text("wanted_version > sent_version"))
+
+model_switches = Table(
+    "model_switches",
+    metadata,
+    Column("model_id", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    _at("off_since", now=True),
+    _at("until"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("facts", JSONB, nullable=False),
+    _at("at", now=True),
+)
+
+APPEND_ONLY = ("postings", "entries", "holds", "settlements")

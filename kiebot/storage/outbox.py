@@ -1,0 +1,179 @@
+"""The outbox and the status cards, in the caller's transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kiebot.delivery.outbox import Card, Draft, Row
+from kiebot.storage.claims import free
+from kiebot.wakeups import Deliver
+
+# The writer claims its own rows when nothing of that chat waits before them, and sends them right after its commit.
+_ADD = text("""
+    WITH busy AS (
+        SELECT EXISTS (
+            SELECT 1 FROM outbox WHERE chat_id = :chat_id AND sent_at IS NULL AND buried_at IS NULL
+        ) AS waits
+    )
+    INSERT INTO outbox (chat_id, kind, payload, generation_id, key, claimed_by, claimed_at, attempts)
+    SELECT :chat_id, d.kind, CAST(d.payload AS jsonb), d.generation_id, d.key,
+        CASE WHEN busy.waits THEN NULL ELSE CAST(:owner AS uuid) END,
+        CASE WHEN busy.waits OR CAST(:owner AS uuid) IS NULL THEN NULL ELSE now() END,
+        CASE WHEN busy.waits OR CAST(:owner AS uuid) IS NULL THEN 0 ELSE 1 END
+    FROM busy, unnest(
+        CAST(:kinds AS text[]), CAST(:payloads AS text[]), CAST(:generation_ids AS uuid[]), CAST(:keys AS text[])
+    ) WITH ORDINALITY AS d (kind, payload, generation_id, key, position)
+    ORDER BY d.position
+    ON CONFLICT (key) DO NOTHING
+    RETURNING id, chat_id, kind, payload, generation_id, attempts, claimed_by IS NOT NULL AS is_mine
+""")
+_CLAIM_HEAD = text(f"""
+    UPDATE outbox SET claimed_by = :owner, claimed_at = now(), attempts = attempts + 1
+    WHERE id = (
+        SELECT id FROM outbox WHERE chat_id = :chat_id AND sent_at IS NULL AND buried_at IS NULL ORDER BY id LIMIT 1
+    ) AND next_at <= now() AND sent_at IS NULL AND buried_at IS NULL AND {free("outbox")}
+    RETURNING id, chat_id, kind, payload, generation_id, attempts
+""")
+_SENT = text("""
+    UPDATE outbox SET sent_at = now(), message_id = :message_id, claimed_by = NULL
+    WHERE id = :id AND claimed_by = :owner AND sent_at IS NULL
+""")
+_LATER = text("""
+    UPDATE outbox SET claimed_by = NULL, claimed_at = NULL, next_at = now() + make_interval(secs => :pause_s),
+        attempts = attempts - :free_try, reason = :reason
+    WHERE id = :id AND claimed_by = :owner AND sent_at IS NULL
+""")
+_MOVE_CHAT = text("UPDATE outbox SET chat_id = :to_chat WHERE chat_id = :from_chat AND sent_at IS NULL")
+_BURY = text("""
+    WITH gone AS (
+        UPDATE outbox SET buried_at = now(), reason = :reason, claimed_by = NULL
+        WHERE id = :id AND claimed_by = :owner AND sent_at IS NULL RETURNING id, payload
+    )
+    INSERT INTO dead_letters (kind, source_id, payload, reason)
+    SELECT 'outbox', id, convert_to(payload::text, 'UTF8'), :reason FROM gone ON CONFLICT (kind, source_id) DO NOTHING
+""")
+_NEXT_OF = text("""
+    SELECT id FROM outbox
+    WHERE chat_id = :chat_id AND sent_at IS NULL AND buried_at IS NULL ORDER BY id LIMIT 1
+""")
+
+
+class OutboxRepository:
+    """Messages decided and not yet sent. Within a chat only the oldest may be claimed: order is kept."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add_all(self, drafts: Sequence[Draft], owner: UUID | None) -> tuple[list[Row], list[Deliver]]:
+        """Write messages. Returns those claimed for `owner` to send after the commit, and wake-ups for the rest."""
+        mine: list[Row] = []
+        others: list[Deliver] = []
+        for chat_id in dict.fromkeys(draft.chat_id for draft in drafts):
+            of_chat = [draft for draft in drafts if draft.chat_id == chat_id]
+            facts = {
+                "chat_id": chat_id,
+                "owner": owner,
+                "kinds": [draft.kind for draft in of_chat],
+                "payloads": [json.dumps(dict(draft.payload)) for draft in of_chat],
+                "generation_ids": [draft.generation_id for draft in of_chat],
+                "keys": [draft.key for draft in of_chat],
+            }
+            for row in await self._connection.execute(_ADD, facts):
+                if row.is_mine:
+                    mine.append(Row(*row[:6]))
+                else:
+                    others.append(Deliver(chat_id, row.id))
+        return mine, others[-1:] if len({d.chat_id for d in others}) == 1 else others
+
+    async def claim_head(self, chat_id: int, owner: UUID) -> Row | None:
+        """The chat's oldest unsent message, or None: nothing waits, its pause is not over, or another sends it."""
+        row = (await self._connection.execute(_CLAIM_HEAD, {"chat_id": chat_id, "owner": owner})).one_or_none()
+        return None if row is None else Row(*row)
+
+    async def sent(self, row_id: int, owner: UUID, message_id: int) -> None:
+        await self._connection.execute(_SENT, {"id": row_id, "owner": owner, "message_id": message_id})
+
+    async def later(self, row_id: int, owner: UUID, *, pause_s: float, reason: str, free_try: bool = False) -> None:
+        """Not now. free_try: being asked to wait does not use up a try."""
+        facts = {"id": row_id, "owner": owner, "pause_s": pause_s, "reason": reason[:300], "free_try": int(free_try)}
+        await self._connection.execute(_LATER, facts)
+
+    async def bury(self, row_id: int, owner: UUID, reason: str) -> None:
+        await self._connection.execute(_BURY, {"id": row_id, "owner": owner, "reason": reason[:300]})
+
+    async def move_chat(self, from_chat: int, to_chat: int) -> None:
+        """A group became a supergroup: what waits for it goes to the new id."""
+        await self._connection.execute(_MOVE_CHAT, {"from_chat": from_chat, "to_chat": to_chat})
+
+    async def next_of(self, chat_id: int) -> int | None:
+        """The id of the oldest message still waiting in the chat."""
+        waiting: int | None = await self._connection.scalar(_NEXT_OF, {"chat_id": chat_id})
+        return waiting
+
+
+_WANT = text("""
+    INSERT INTO cards (generation_id, chat_id, message_id, wanted_version, sent_version)
+    VALUES (:generation_id, :chat_id, :message_id, 1, 0)
+    ON CONFLICT (generation_id) DO UPDATE SET wanted_version = cards.wanted_version + 1
+    RETURNING wanted_version
+""")
+_WANT_GONE = text("""
+    UPDATE cards SET is_gone = true, wanted_version = wanted_version + 1 WHERE generation_id = :generation_id
+    RETURNING wanted_version
+""")
+_CLAIM_CARD = text(f"""
+    UPDATE cards SET claimed_by = :owner, claimed_at = now()
+    WHERE generation_id = :generation_id AND wanted_version > sent_version AND next_at <= now() AND {free("cards")}
+    RETURNING generation_id, chat_id, message_id, wanted_version, sent_version, is_gone
+""")
+_CARD_SENT = text("""
+    UPDATE cards SET sent_version = greatest(sent_version, :version), message_id = coalesce(:message_id, message_id),
+        claimed_by = NULL, claimed_at = NULL, next_at = now() + make_interval(secs => :quiet_s)
+    WHERE generation_id = :generation_id AND claimed_by = :owner
+    RETURNING wanted_version > sent_version
+""")
+_CARD_LATER = text("""
+    UPDATE cards SET claimed_by = NULL, claimed_at = NULL, next_at = now() + make_interval(secs => :pause_s)
+    WHERE generation_id = :generation_id AND claimed_by = :owner
+""")
+
+
+class CardRepository:
+    """Status cards: wanted and sent versions. Edits coalesce; one sender at a time."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def want(self, generation_id: UUID, chat_id: int, message_id: int | None = None) -> int:
+        """The card is out of date (or new; then `message_id` is the message it takes over). The wanted version."""
+        facts = {"generation_id": generation_id, "chat_id": chat_id, "message_id": message_id}
+        return int(await self._connection.scalar(_WANT, facts) or 0)
+
+    async def want_gone(self, generation_id: UUID) -> int:
+        """The outcome stands in the chat: the card is to be removed. 0 when there is no card."""
+        return int(await self._connection.scalar(_WANT_GONE, {"generation_id": generation_id}) or 0)
+
+    async def claim(self, generation_id: UUID, owner: UUID) -> Card | None:
+        facts = {"generation_id": generation_id, "owner": owner}
+        row = (await self._connection.execute(_CLAIM_CARD, facts)).one_or_none()
+        return None if row is None else Card(*row)
+
+    async def sent(self, card: Card, owner: UUID, *, message_id: int | None, quiet_s: float) -> bool:
+        """This version stands. True when a newer one is wanted by now; no edit goes out for `quiet_s` seconds."""
+        facts = {
+            "generation_id": card.generation_id,
+            "owner": owner,
+            "version": card.wanted_version,
+            "message_id": message_id,
+            "quiet_s": quiet_s,
+        }
+        return bool(await self._connection.scalar(_CARD_SENT, facts))
+
+    async def later(self, card: Card, owner: UUID, pause_s: float) -> None:
+        facts = {"generation_id": card.generation_id, "owner": owner, "pause_s": pause_s}
+        await self._connection.execute(_CARD_LATER, facts)
