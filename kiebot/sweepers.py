@@ -1,0 +1,124 @@
+"""Loops that every replica runs: the heartbeat, and the search for rows left behind. No queue, no leader needed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from uuid import UUID
+
+import structlog
+
+from kiebot.clock import Clock
+from kiebot.errors import Transient
+from kiebot.generation.effects import apply
+from kiebot.generation.machine import Broke
+from kiebot.generation.model import State
+from kiebot.storage.claims import BEAT_EVERY_S
+from kiebot.storage.sweeps import Backlog
+from kiebot.storage.transaction import Database, Transaction
+
+log = structlog.get_logger()
+
+SWEEP_EVERY_S = 1.0
+PURGE_EVERY_S = 300.0
+GRACE_S = 2.0  # a wake-up that has not been acted upon after this long counts as lost
+ALONE_GRACE_S = 0.5  # rows whose pause has ended: their delayed wake-up may be lost too
+
+
+class Heartbeat:
+    """Says in Postgres, once a second, that this incarnation lives: its claims hold for as long as it does."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        incarnation: UUID,
+        name: str,
+        facts: Callable[[], Mapping[str, object]],
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._incarnation = incarnation
+        self._name = name
+        self._facts = facts
+
+    async def beat(self) -> None:
+        """Once. Raises: Transient."""
+        async with self._database.transaction() as tx:
+            await tx.replicas.beat(self._incarnation, self._name, self._facts())
+
+    async def run(self) -> None:
+        """Until cancelled. An outage is passed over: claims then lapse, which is right, for nothing can be written."""
+        while True:
+            try:
+                await self.beat()
+            except Transient as error:
+                log.warning("heartbeat.missed", why=str(error))
+            await self._clock.sleep(BEAT_EVERY_S)
+
+    async def leave(self) -> None:
+        """This incarnation ends: whatever it still claims is free at once. Best effort."""
+        try:
+            async with self._database.transaction() as tx:
+                await tx.replicas.leave(self._incarnation)
+        except Transient:
+            log.warning("heartbeat.leave_failed")
+
+
+class Sweeper:
+    """Finds rows whose wake-up was lost and queues them again."""
+
+    def __init__(
+        self, database: Database, clock: Clock, *, grace_s: float = GRACE_S, on_backlog: Callable[[Backlog], None]
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._grace_s = grace_s
+        self._on_backlog = on_backlog
+        self._last_purge = clock.monotonic()
+
+    async def run(self) -> None:
+        """Until cancelled. Jittered, so that replicas do not look at the same instant."""
+        while True:
+            await self._clock.sleep(SWEEP_EVERY_S * random.uniform(0.7, 1.3))  # noqa: S311 - jitter
+            await self._survive(self.sweep)
+            if self._clock.monotonic() - self._last_purge > PURGE_EVERY_S:
+                self._last_purge = self._clock.monotonic()
+                await self._survive(self.purge)
+
+    async def sweep(self) -> int:
+        """Queue whatever waited too long. Returns how many wake-ups that made."""
+        found = 0
+        async with self._database.transaction() as tx:
+            tx.wakeups += await tx.sweeps.stranded_lanes(grace_s=self._grace_s)
+            tx.wakeups += await tx.sweeps.due_generations(grace_s=ALONE_GRACE_S)
+            tx.wakeups += await tx.sweeps.waiting_chats(grace_s=self._grace_s)
+            tx.wakeups += await tx.sweeps.cards_behind(grace_s=self._grace_s)
+            found = len(tx.wakeups)
+            self._on_backlog(await tx.sweeps.backlog())
+        return found
+
+    async def purge(self) -> None:
+        """Forget what is old, and end what never ended."""
+        async with self._database.transaction() as tx:
+            await tx.sweeps.purge()
+            await tx.replicas.forget_old()
+            expired = await tx.sweeps.expired_holds()
+        for generation_id in expired:
+            async with self._database.transaction() as tx:
+                await _expire(tx, generation_id)
+
+    @staticmethod
+    async def _survive(step: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await step()
+        except Transient as error:
+            log.warning("sweep.skipped", why=str(error))
+
+
+async def _expire(tx: Transaction, generation_id: UUID) -> None:
+    generation = await tx.generations.lock(generation_id)
+    if generation.state is State.SUCCEEDED or generation.state is State.FAILED:
+        return
+    log.error("generation.expired", generation_id=str(generation_id), state=generation.state.value)
+    await apply(tx, generation_id, Broke("timeout"))

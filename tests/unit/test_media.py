@@ -1,0 +1,188 @@
+"""Files are told by their bytes, measured within bounds, and garbage is None."""
+
+from __future__ import annotations
+
+import io
+import struct
+import wave
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kiebot.generation.media import Measures, is_accepted, kind_of_mime, measure, sniff
+
+PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 640, 480) + bytes(9)
+GIF = b"GIF89a" + struct.pack("<HH", 320, 200) + bytes(3)
+JPEG = (
+    b"\xff\xd8\xff\xe0"
+    + struct.pack(">H", 16)
+    + bytes(14)
+    + b"\xff\xff\xc2"
+    + struct.pack(">HBHH", 11, 8, 768, 1024)
+    + bytes(4)
+)
+WEBP_X = (
+    b"RIFF\0\0\0\0WEBPVP8X"
+    + struct.pack("<I", 10)
+    + bytes(4)
+    + (1279).to_bytes(3, "little")
+    + (719).to_bytes(3, "little")
+)
+WEBP_L = b"RIFF\0\0\0\0WEBPVP8L" + struct.pack("<IB", 5, 0x2F) + struct.pack("<I", 99 | 49 << 14)
+WEBP_Y = b"RIFF\0\0\0\0WEBPVP8 " + struct.pack("<I", 10) + bytes(3) + b"\x9d\x01\x2a" + struct.pack("<HH", 300, 150)
+MP3 = (b"\xff\xfb\x90\x00" + bytes(413)) * 77  # 128 kbit/s at 44.1 kHz: 26.12 ms a frame
+FLAC = (
+    b"fLaC\x80\0\0\x22"
+    + struct.pack(">HH", 4096, 4096)
+    + bytes(6)
+    + struct.pack(">Q", 44_100 << 44 | 1 << 41 | 15 << 36 | 88_200)
+)
+FLAC += bytes(16)
+
+
+def box(name: bytes, *bodies: bytes) -> bytes:
+    body = b"".join(bodies)
+    return struct.pack(">I4s", 8 + len(body), name) + body
+
+
+def track(width: int, height: int, *, turned: bool = False) -> bytes:
+    matrix = (0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30) if turned else (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    return box(
+        b"trak", box(b"tkhd", bytes(40), struct.pack(">9i", *matrix), struct.pack(">II", width << 16, height << 16))
+    )
+
+
+def movie(duration: int, *parts: bytes, scale: int = 1000, brand: bytes = b"isom") -> bytes:
+    head = box(b"mvhd", bytes(12), struct.pack(">II", scale, duration), bytes(80))
+    return box(b"ftyp", brand, bytes(4)) + box(b"mdat", bytes(5000)) + box(b"moov", head, *parts)
+
+
+def spoken(seconds: float) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(8000)
+        out.writeframes(bytes(int(16_000 * seconds)))
+    return file.getvalue()
+
+
+SAMPLES = [PNG, GIF, JPEG, WEBP_X, WEBP_L, WEBP_Y, MP3, FLAC, movie(6040, track(640, 360)), spoken(0.1)]
+
+
+@pytest.mark.parametrize(
+    ("head", "mime"),
+    [
+        (PNG, "image/png"),
+        (JPEG, "image/jpeg"),
+        (GIF, "image/gif"),
+        (WEBP_X, "image/webp"),
+        (movie(1), "video/mp4"),
+        (movie(1, brand=b"qt  "), "video/quicktime"),
+        (movie(1, brand=b"M4A "), "audio/mp4"),
+        (movie(1, brand=b"heic"), "image/heic"),
+        (box(b"moov", bytes(9)), "video/quicktime"),
+        (b"\x1aE\xdf\xa3rest", "video/webm"),
+        (b"ID3\x04rest", "audio/mpeg"),
+        (MP3, "audio/mpeg"),
+        (b"\xff\xf1\x50\x80", "audio/aac"),
+        (b"OggS\0rest", "audio/ogg"),
+        (spoken(0.1), "audio/wav"),
+        (FLAC, "audio/flac"),
+        (b"%PDF-1.7", "application/pdf"),
+    ],
+)
+def test_a_file_is_told_by_its_first_bytes(head: bytes, mime: str) -> None:
+    found = sniff(head[:64])
+    assert found is not None
+    assert found.mime == mime
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"\xff", b"hello world", b"<html>", b"RIFF\0\0\0\0ABCD", b"\xff\xff\xff\xff", bytes(64)]
+)
+def test_what_is_none_of_ours_is_none(head: bytes) -> None:
+    assert sniff(head) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        (PNG, (640, 480)),
+        (GIF, (320, 200)),
+        (JPEG, (1024, 768)),
+        (WEBP_X, (1280, 720)),
+        (WEBP_L, (100, 50)),
+        (WEBP_Y, (300, 150)),
+    ],
+)
+def test_a_picture_is_measured_from_its_header(data: bytes, size: tuple[int, int]) -> None:
+    assert measure(data, "image") == Measures(None, *size)
+
+
+def test_a_video_is_measured_although_its_index_stands_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(movie(6040, track(0, 0), track(640, 360)))
+    assert measure(path, "video") == Measures(6.04, 640, 360)
+    assert measure(str(path), "video") == measure(path.read_bytes(), "video")
+
+
+def test_a_video_turned_on_its_side_gives_the_shown_size() -> None:
+    assert measure(movie(1000, track(1920, 1080, turned=True)), "video") == Measures(1.0, 1080, 1920)
+
+
+def test_a_fragmented_video_takes_its_length_from_the_extension_header() -> None:
+    whole = box(b"mvex", box(b"mehd", bytes(4), struct.pack(">I", 2500)))
+    assert measure(movie(0, track(64, 64), whole), "video") == Measures(2.5, 64, 64)
+    assert measure(movie(2**32 - 1, track(64, 64)), "video") == Measures(None, 64, 64)
+
+
+def test_a_long_form_header_and_a_long_box_are_read() -> None:
+    head = box(b"mvhd", b"\x01", bytes(19), struct.pack(">IQ", 90_000, 450_000), bytes(80))
+    long_box = struct.pack(">I4sQ", 1, b"free", 24) + bytes(8)
+    data = box(b"ftyp", b"isom", bytes(4)) + long_box + box(b"moov", head, track(8, 8))
+    assert measure(data, "video") == Measures(5.0, 8, 8)
+
+
+def test_audio_is_measured_in_seconds() -> None:
+    assert measure(spoken(1.5), "audio") == Measures(1.5)
+    assert measure(movie(3200, brand=b"M4A "), "audio") == Measures(3.2)
+    for data, seconds in ((MP3, 2.01), (FLAC, 2.0)):
+        found = measure(data, "audio")
+        assert found is not None
+        assert found.seconds == pytest.approx(seconds, abs=0.05)
+
+
+def test_a_file_that_is_not_of_the_wanted_kind_is_not_measured() -> None:
+    assert measure(PNG, "video") is None
+    assert measure(MP3, "image") is None
+    assert measure(movie(1000), "video") is None  # sound without a picture
+    assert measure(Path("/no/such/file"), "image") is None
+
+
+def test_only_formats_the_models_take_are_accepted() -> None:
+    assert is_accepted("image", "image/JPEG")
+    assert not is_accepted("image", "image/heic")
+    assert not is_accepted("video", "image/png")
+    assert kind_of_mime("audio/ogg") == "audio"
+    assert kind_of_mime("application/zip") == "document"
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.binary(max_size=600), sample=st.sampled_from(SAMPLES), cut=st.integers(0, 6000), at=st.integers(0, 400))
+def test_damage_never_raises(data: bytes, sample: bytes, cut: int, at: int) -> None:
+    damaged = sample[:at] + data + sample[at + len(data) :]
+    for broken in (data, sample[:cut], damaged, damaged[:cut]):
+        for kind in ("image", "video", "audio"):
+            found = measure(broken, kind)
+            assert found is None or found.seconds is None or found.seconds > 0
+
+
+def test_a_file_of_endless_boxes_is_read_only_so_far() -> None:
+    assert measure(box(b"ftyp", b"isom", bytes(4)) + box(b"free") * 100_000, "video") is None
+    nested = b""
+    for _ in range(5000):
+        nested = box(b"moov", nested)
+    assert measure(box(b"ftyp", b"isom", bytes(4)) + nested, "video") is None
