@@ -1,0 +1,136 @@
+"""Drains a lane: its updates in order of receipt, each handled in one transaction with its effects.
+
+    claim -> for each update: [finish + effects + outbox] -> send what was decided -> ... -> release -> look again
+
+The release is committed before the lane is looked at again: whatever was recorded while the lane was held is seen then,
+so no wake-up is lost although the jobs that found the lane held did nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+from uuid import UUID
+
+import structlog
+
+from kiebot.delivery.outbox import Draft, Row
+from kiebot.errors import Transient
+from kiebot.intake.lanes import LaneClaim, Waiting
+from kiebot.store import Store, Tx
+
+log = structlog.get_logger()
+
+MOST_PER_DRAIN = 10  # then the lane queues itself at the tail, so that a hot chat does not slow the others
+MAX_TRIES = 5
+RETRY_PAUSES_S = (0.5, 2.0, 8.0, 20.0)
+
+
+class Malformed(Exception):
+    """This is not an update of Telegram's: it is buried with its reason, and the lane goes on."""
+
+
+class UpdateHandler(Protocol):
+    """The bot. No I/O but the given transaction."""
+
+    async def handle(self, tx: Tx, payload: bytes) -> list[Draft]:
+        """The effects of one update, written into `tx`; the messages it decides. Raises: Malformed, or anything."""
+        ...
+
+    def press_of(self, payload: bytes) -> str | None:
+        """The callback query to answer before anything else, when the update is a press."""
+        ...
+
+    async def apologise(self, tx: Tx, payload: bytes, error_id: str) -> list[Draft]:
+        """What the user is told when the update was given up."""
+        ...
+
+
+class Sender(Protocol):
+    """The courier, as the drain needs it."""
+
+    def answer_press(self, callback_query_id: str) -> None:
+        """Start answering a press; returns at once, never raises."""
+        ...
+
+    async def send_claimed(self, rows: Sequence[Row]) -> None: ...
+
+
+class Drainer:
+    """Handles updates for one replica. `owner` is its incarnation."""
+
+    def __init__(self, store: Store, handler: UpdateHandler, sender: Sender, owner: UUID) -> None:
+        self._store = store
+        self._handler = handler
+        self._sender = sender
+        self._owner = owner
+
+    async def drain(self, lane: str) -> None:
+        """Work off up to MOST_PER_DRAIN updates of the lane. Does nothing while somebody living drains it."""
+        async with self._store.transaction() as tx:
+            claimed = await tx.lanes.claim(lane, self._owner, most=MOST_PER_DRAIN)
+        if claimed is None:
+            return
+        claim, waiting = claimed
+        try:
+            for update in waiting:
+                if update.not_yet or not await self._work_off(claim, update):
+                    break  # order is kept: nothing overtakes an update that is to be tried again
+        finally:
+            await self._let_go(claim)
+
+    async def _work_off(self, claim: LaneClaim, update: Waiting) -> bool:
+        """True when the lane may go on to its next update."""
+        press = self._handler.press_of(update.payload) if update.attempts == 0 else None
+        if press is not None:
+            self._sender.answer_press(press)
+        try:
+            rows = await self._handle(claim, update)
+        except Transient:
+            raise
+        except Malformed as error:
+            await self._bury(claim, update, f"malformed: {error}")
+            return True
+        except Exception as error:
+            return await self._failed(claim, update, error)
+        if rows is None:
+            return False  # the claim was lost: another replica goes on from here
+        await self._sender.send_claimed(rows)
+        return True
+
+    async def _handle(self, claim: LaneClaim, update: Waiting) -> list[Row] | None:
+        """T2: effects, done mark and messages commit together."""
+        async with self._store.transaction() as tx:
+            if not await tx.lanes.finish(claim, update.id):
+                return None
+            drafts = await self._handler.handle(tx, update.payload)
+            rows, deliveries = await tx.outbox.add_all(drafts, self._owner)
+            tx.wakeups.extend(deliveries)
+        return rows
+
+    async def _failed(self, claim: LaneClaim, update: Waiting, error: Exception) -> bool:
+        pause_s = RETRY_PAUSES_S[min(update.attempts, len(RETRY_PAUSES_S) - 1)]
+        async with self._store.transaction() as tx:
+            tries = await tx.lanes.failed(update.id, f"{type(error).__name__}: {error}", pause_s=pause_s)
+        log.warning("update.failed", inbox_id=update.id, tries=tries, exc_info=error)
+        if tries < MAX_TRIES:
+            return False
+        await self._bury(claim, update, f"{type(error).__name__}: {error}", apologise=True)
+        return True
+
+    async def _bury(self, claim: LaneClaim, update: Waiting, reason: str, *, apologise: bool = False) -> None:
+        async with self._store.transaction() as tx:
+            letter = await tx.lanes.bury(update.id, reason)
+            drafts = await self._handler.apologise(tx, update.payload, f"U{update.id}") if apologise else []
+            rows, deliveries = await tx.outbox.add_all(drafts, self._owner)
+            tx.wakeups.extend(deliveries)
+        log.error("update.buried", inbox_id=update.id, dead_letter=letter, lane=claim.lane, reason=reason)
+        await self._sender.send_claimed(rows)
+
+    async def _let_go(self, claim: LaneClaim) -> None:
+        async with self._store.transaction() as tx:
+            await tx.lanes.release(claim)
+        async with self._store.transaction() as tx:
+            again = await tx.lanes.look_again(claim.lane)
+            if again is not None:
+                tx.wakeups.append(again)

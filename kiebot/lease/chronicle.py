@@ -1,0 +1,146 @@
+"""What happened to the lease: one log line and one callback per transition, and counts for metrics and `status`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import structlog
+
+from kiebot.clock import Clock
+from kiebot.lease.protocol import Holder, Lease, StoreUnreachable
+from kiebot.lease.term import Term
+from kiebot.lease.watch import Sign
+
+log = structlog.get_logger(__name__)
+
+
+class End(StrEnum):
+    """Why a term ended."""
+
+    STOPPED = "stopped"  # this replica leaves
+    YIELDED = "yielded"  # it gave the lease away on purpose
+    DEADLINE = "deadline"  # no renewal was answered in time
+    TAKEN = "taken"  # the store says that it is not ours
+    WORK_ENDED = "work_ended"
+    WORK_FAILED = "work_failed"
+
+    @property
+    def rests(self) -> bool:
+        """Whether this replica keeps away from the next bid for a while, so that another one gets its chance."""
+        return self in (End.YIELDED, End.WORK_ENDED, End.WORK_FAILED)
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether the term was lost rather than given back."""
+        return self in (End.DEADLINE, End.TAKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One change of hands. `kind` is acquired, seized, or an End; seconds are what was waited, or held."""
+
+    kind: str
+    token: str
+    seconds: float
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class LeaseCounts:
+    """Since the process started."""
+
+    acquired: int = 0
+    seized: Counter[str] = field(default_factory=Counter)  # by Sign
+    ended: Counter[str] = field(default_factory=Counter)  # by End
+    renewals: int = 0
+    store_errors: int = 0
+    last_renew_s: float = 0.0  # how long the last answered renewal took
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A candidate as operators see it."""
+
+    name: str
+    replica: str
+    is_holder: bool
+    term: str | None  # the first characters of the token: enough to compare, useless to steal
+    held_s: float
+    trusted_s: float
+    store_reachable: bool
+    counts: LeaseCounts
+
+
+class Chronicle:
+    """Written by one candidate. Outages of the store are logged when they begin and end, not at every try."""
+
+    def __init__(
+        self, clock: Clock, name: str, replica: str, on_transition: Callable[[Transition], None] | None
+    ) -> None:
+        self._clock = clock
+        self._name = name
+        self._replica = replica
+        self._on_transition = on_transition
+        self._log = log.bind(lease=name, replica=replica)
+        self._counts = LeaseCounts()
+        self._unreachable_since: float | None = None
+        self._detail = ""
+
+    def acquired(self, term: Term, *, waited_s: float) -> None:
+        self._counts.acquired += 1
+        self._detail = ""
+        self._log.info("lease.acquired", term=term.token[:8], waited_s=round(waited_s, 3))
+        self._tell("acquired", term.token, waited_s)
+
+    def seized(self, lease: Lease, dead: Holder, sign: Sign) -> None:
+        self._counts.seized[sign] += 1
+        self._log.warning("lease.seized", term=lease.token[:8], sign=str(sign), dead=dead.replica)
+        self._tell("seized", lease.token, 0.0, str(sign))
+
+    def renewed(self, took_s: float) -> None:
+        self._counts.renewals += 1
+        self._counts.last_renew_s = took_s
+        self.reachable()
+
+    def ending(self, detail: str) -> None:
+        """Kept until the work has stopped and the end is told."""
+        self._detail = detail
+
+    def ended(self, term: Term, end: End) -> None:
+        held_s = self._clock.monotonic() - term.began_at
+        self._counts.ended[end] += 1
+        say = self._log.warning if end.is_loss else self._log.info
+        event = "lease.lost" if end.is_loss else "lease.released"
+        say(event, reason=str(end), detail=self._detail, term=term.token[:8], held_s=round(held_s, 3))
+        self._tell(str(end), term.token, held_s, self._detail)
+
+    def unreachable(self, error: StoreUnreachable) -> None:
+        self._counts.store_errors += 1
+        if self._unreachable_since is None:
+            self._unreachable_since = self._clock.monotonic()
+            self._log.warning("lease.store_unreachable", error=str(error))
+
+    def reachable(self) -> None:
+        if self._unreachable_since is not None:
+            away_s = self._clock.monotonic() - self._unreachable_since
+            self._unreachable_since = None
+            self._log.info("lease.store_back", away_s=round(away_s, 3))
+
+    def standing(self, term: Term | None) -> Standing:
+        return Standing(
+            name=self._name,
+            replica=self._replica,
+            is_holder=term is not None and term.remaining() > 0.0,
+            term=term.token[:8] if term else None,
+            held_s=self._clock.monotonic() - term.began_at if term else 0.0,
+            trusted_s=term.remaining() if term else 0.0,
+            store_reachable=self._unreachable_since is None,
+            counts=self._counts,
+        )
+
+    def _tell(self, kind: str, token: str, seconds: float, detail: str = "") -> None:
+        if self._on_transition is not None:
+            self._on_transition(Transition(kind, token, seconds, detail))

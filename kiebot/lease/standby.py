@@ -1,0 +1,83 @@
+"""A standby's ears and eyes: the doorbell, the look at the holder, and how long to wait between looks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from kiebot.clock import Clock
+from kiebot.lease.protocol import Holder, LeaseStore, StoreUnreachable
+from kiebot.lease.term import Timing
+from kiebot.lease.watch import DeathWatch, Sign
+
+_BELL_WAIT_S = 5.0
+_BACK_OFF_FIRST_S = 0.05
+
+
+class Standby:
+    """Used by one candidate, while it does not hold the lease."""
+
+    def __init__(self, store: LeaseStore, name: str, clock: Clock, timing: Timing, rng: random.Random) -> None:
+        self._store = store
+        self._name = name
+        self._clock = clock
+        self._timing = timing
+        self._rng = rng
+        self._bell = asyncio.Event()
+        self._watch = DeathWatch(timing)
+        self._back_off_s = _BACK_OFF_FIRST_S
+        self._can_probe = True
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Listen at the doorbell meanwhile. What was learned of an earlier holder is forgotten."""
+        self._watch = DeathWatch(self._timing)
+        self._bell.clear()
+        ears = asyncio.create_task(self._listen(), name=f"lease {self._name}: doorbell")
+        try:
+            yield
+        finally:
+            ears.cancel()
+            await asyncio.wait({ears})
+
+    def was_rung(self) -> bool:
+        """True once per ring."""
+        rung = self._bell.is_set()
+        self._bell.clear()
+        return rung
+
+    async def judge(self, holder: Holder) -> Sign | None:
+        """Look at a holder that is not us. Raises: StoreUnreachable."""
+        connected = await self._store.holder_is_connected(self._name, holder.token)
+        self._can_probe = connected is not None
+        self._back_off_s = _BACK_OFF_FIRST_S
+        return self._watch.observe(self._clock.monotonic(), holder, connected)
+
+    async def pause(self) -> None:
+        """Until the doorbell rings or it is time to look again."""
+        seconds = self._timing.probe_s if self._can_probe else max(self._timing.probe_s, self._timing.renew_s / 4)
+        await self._sleep_or_bell(seconds * self._rng.uniform(0.9, 1.1))
+
+    async def back_off(self) -> None:
+        """After an error: 50 ms, doubling up to half a renewal interval, with jitter so that replicas do not march."""
+        self._watch.blurred()
+        await self._clock.sleep(self._back_off_s * self._rng.uniform(0.7, 1.3))
+        self._back_off_s = min(self._back_off_s * 2, self._timing.renew_s / 2)
+
+    async def _sleep_or_bell(self, seconds: float) -> None:
+        waits = {asyncio.create_task(self._bell.wait()), asyncio.create_task(self._clock.sleep(seconds))}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                if await self._store.wait_for_change(self._name, _BELL_WAIT_S):
+                    self._bell.set()
+            except StoreUnreachable:
+                await self._clock.sleep(self._timing.renew_s / 2 * self._rng.uniform(0.5, 1.0))

@@ -1,0 +1,72 @@
+"""How a standby judges that the holder is dead before the store says so. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from kiebot.lease.protocol import Holder
+from kiebot.lease.term import Timing
+
+
+class Sign(StrEnum):
+    """What gave a dead holder away."""
+
+    DISCONNECTED = "disconnected"
+    NOT_RENEWED = "not_renewed"
+
+
+class DeathWatch:
+    """Looks at one holder again and again, on the standby's own clock.
+
+    Two signs, each enough to seize the term: its liveness connection is gone for `probe_misses` looks in a row during
+    which the remaining time did not rise; or the remaining time has not risen for 1.1 TTL. The second never asks what
+    time the store thinks it is, so it also covers a store whose clock was set back.
+    """
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._tolerance_s = timing.renew_s / 4  # a renewal lifts the remaining time by about renew_s
+        self._token: str | None = None
+        self._remaining_s = 0.0
+        self._seen_at = 0.0
+        self._rose_at = 0.0
+        self._misses = 0
+        self._met = False  # this term's connection has been seen open
+
+    def observe(self, now: float, holder: Holder, connected: bool | None) -> Sign | None:
+        """Take one look. `now` is monotonic seconds of the standby, `connected` what the store told of the holder."""
+        if holder.token != self._token:
+            self._start(now, holder)
+        self._note_renewal(now, holder)
+        self._note_connection(connected)
+        if now - self._rose_at > 1.1 * self._timing.ttl_s:
+            return Sign.NOT_RENEWED
+        if self._misses >= self._timing.probe_misses and (self._met or self._is_overdue(holder)):
+            return Sign.DISCONNECTED
+        return None
+
+    def blurred(self) -> None:
+        """The store was out of reach: holders reconnect too, so misses so far prove nothing."""
+        self._misses = 0
+        self._met = False
+
+    def _start(self, now: float, holder: Holder) -> None:
+        self.blurred()
+        self._token = holder.token
+        self._remaining_s, self._seen_at, self._rose_at = holder.remaining_s, now, now
+
+    def _note_renewal(self, now: float, holder: Holder) -> None:
+        expected_s = self._remaining_s - (now - self._seen_at)
+        if holder.remaining_s > expected_s + self._tolerance_s:
+            self._rose_at = now
+            self._misses = 0
+        self._remaining_s, self._seen_at = holder.remaining_s, now
+
+    def _note_connection(self, connected: bool | None) -> None:
+        if connected:
+            self._met = True
+        self._misses = self._misses + 1 if connected is False else 0
+
+    def _is_overdue(self, holder: Holder) -> bool:
+        """Whether even a holder that lost one renewal should have renewed by now."""
+        return holder.remaining_s < self._timing.ttl_s - 2.2 * self._timing.renew_s

