@@ -1,0 +1,225 @@
+"""KieResults: result files, read from known hosts over checked addresses, capped in bytes and in time.
+
+httpcore is used without httpx on purpose: nothing here should follow redirects by itself, keep cookies, obey proxy
+variables (a proxy would resolve the name again), add credentials, or unpack what a server compressed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import urljoin
+
+import httpcore
+
+from kiebot.errors import Permanent, Transient
+from kiebot.generation import media
+from kiebot.generation.ports import Fetched, TooLarge
+from kiebot.kie.dial import CheckedDial, Resolve, resolve
+from kiebot.kie.exchange import CONNECT_TIMEOUT_S, retry_after_s
+from kiebot.kie.hosts import ResultHosts, Target
+
+MAX_REDIRECTS = 3
+PROBE_BYTES = 64 * 1024
+_WRITE_BYTES = 1024 * 1024
+_RETRY_S = 3.0  # a fresh result may be unknown to the file host for a moment
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_GONE = frozenset({410, 451})
+_MAYBE_LATER = frozenset({403, 404, 408, 416, 425, 429})  # stores without listing rights say 403 for "not there yet"
+# The file host refuses the names of common HTTP libraries, so this one is an ordinary browser's in form.
+_HEADERS = [
+    (b"User-Agent", b"Mozilla/5.0 (compatible; kiebot)"),
+    (b"Accept", b"*/*"),
+    (b"Accept-Encoding", b"identity"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchDeadlines:
+    """Seconds for a whole call, redirects included; `idle_s` for any single wait within it."""
+
+    probe_s: float = 20.0
+    fetch_s: float = 300.0
+    idle_s: float = 30.0
+
+
+class KieResults:
+    """The Results port over KIE's file hosts. Implements probe and fetch; close it at the end.
+
+    Args: extra_hosts, more entries for the allow-list (KIE_RESULT_HOSTS), `name` or `name:port`; directory, where
+        temporary files live (default: the system's); resolve, for tests of address checking.
+    Raises: ValueError, for an entry that is not a host.
+    """
+
+    def __init__(
+        self,
+        extra_hosts: Iterable[str] = (),
+        *,
+        directory: Path | None = None,
+        deadlines: FetchDeadlines | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        resolve: Resolve = resolve,
+    ) -> None:
+        self._hosts = ResultHosts(extra_hosts)
+        self._directory = directory
+        self._deadlines = deadlines or FetchDeadlines()
+        dial = CheckedDial(self._hosts.endpoints, resolve=resolve)
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=ssl_context, max_connections=32, keepalive_expiry=5.0, network_backend=dial
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._pool.aclose()
+
+    async def probe(self, url: str) -> Fetched:
+        """Read the head of a result; see Results.probe. `size_bytes` is 0 when the server does not tell it."""
+        async with _translated(self._deadlines.probe_s), self._opened(url, first_bytes=PROBE_BYTES) as response:
+            head = await _head(response)
+            size_bytes = _total_bytes(response)
+        found = _sniffed(head)
+        return Fetched(path=Path(), size_bytes=size_bytes or 0, mime=found.mime, kind=found.kind)
+
+    @asynccontextmanager
+    async def fetch(self, url: str, *, max_bytes: int) -> AsyncIterator[Fetched]:
+        """Download a result; see Results.fetch. The file is gone when the context ends."""
+        with tempfile.TemporaryDirectory(prefix="kiebot-", dir=self._directory) as folder:
+            path = Path(folder, "result")
+            async with _translated(self._deadlines.fetch_s), self._opened(url) as response:
+                size_bytes, head = await _save(response, path, max_bytes)
+            yield await _described(path, size_bytes, _sniffed(head))
+
+    @asynccontextmanager
+    async def _opened(self, url: str, *, first_bytes: int | None = None) -> AsyncIterator[httpcore.Response]:
+        """A good response to GET, after at most three redirects, each checked like the first address."""
+        for _ in range(MAX_REDIRECTS + 1):
+            async with self._pool.stream(
+                "GET",
+                _core_url(self._hosts.check(url)),
+                headers=[*_HEADERS, *([(b"Range", f"bytes=0-{first_bytes - 1}".encode())] if first_bytes else [])],
+                extensions={"timeout": self._timeouts()},
+            ) as response:
+                if response.status not in _REDIRECTS:
+                    _check_status(response)
+                    yield response
+                    return
+                url = _next_address(url, _header(response, b"location"))
+        raise Permanent("the result redirects too often", code="result_gone")
+
+    def _timeouts(self) -> dict[str, float]:
+        idle_s = self._deadlines.idle_s
+        return {"connect": min(CONNECT_TIMEOUT_S, idle_s), "read": idle_s, "write": idle_s, "pool": idle_s}
+
+
+@asynccontextmanager
+async def _translated(deadline_s: float) -> AsyncIterator[None]:
+    """A total deadline, and httpcore's errors as Transient: a download may always be repeated."""
+    trouble = ""
+    try:
+        async with asyncio.timeout(deadline_s):
+            yield
+            return
+    except TimeoutError:
+        trouble = "too slow"
+    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, ssl.SSLError) as error:
+        trouble = type(error).__name__
+    raise Transient(f"result: {trouble}", retry_after_s=_RETRY_S)
+
+
+def _core_url(target: Target) -> httpcore.URL:
+    return httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
+
+
+def _next_address(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise Permanent("the result redirects to no usable address", code="foreign_host") from None
+
+
+def _check_status(response: httpcore.Response) -> None:
+    if response.status in (200, 206):
+        return
+    if response.status in _MAYBE_LATER or response.status >= 500:
+        wait_s = retry_after_s(_header(response, b"retry-after")) or _RETRY_S
+        raise Transient(f"result: HTTP {response.status}", retry_after_s=wait_s)
+    code = "result_gone" if response.status in _GONE else "result_refused"
+    raise Permanent(f"result: HTTP {response.status}", code=code)
+
+
+async def _head(response: httpcore.Response) -> bytes:
+    head = bytearray()
+    async for chunk in response.aiter_stream():
+        head += chunk
+        if len(head) >= media.HEAD_BYTES:
+            break
+    return bytes(head)
+
+
+async def _save(response: httpcore.Response, path: Path, max_bytes: int) -> tuple[int, bytes]:
+    """Write the body to a new file. Returns its length and its first bytes. Raises: TooLarge, past the cap."""
+    announced = _total_bytes(response)
+    if announced is not None and announced > max_bytes:
+        raise TooLarge(announced)
+    size_bytes, head, waiting = 0, b"", bytearray()
+    async for chunk in response.aiter_stream():
+        size_bytes += len(chunk)
+        if size_bytes > max_bytes:
+            raise TooLarge(announced)
+        waiting += chunk
+        if len(waiting) >= _WRITE_BYTES:
+            head = head or bytes(waiting[: media.HEAD_BYTES])
+            await asyncio.to_thread(_append, path, bytes(waiting))
+            waiting.clear()
+    await asyncio.to_thread(_append, path, bytes(waiting))
+    return size_bytes, head or bytes(waiting[: media.HEAD_BYTES])
+
+
+def _append(path: Path, chunk: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(chunk)
+
+
+def _sniffed(head: bytes) -> media.MediaType:
+    if not head:
+        raise Transient("result: the file is empty", retry_after_s=_RETRY_S)
+    found = media.sniff(head)
+    if found is None:
+        raise Permanent("the result is not a media file", code="not_media")
+    return found
+
+
+async def _described(path: Path, size_bytes: int, found: media.MediaType) -> Fetched:
+    measures = await asyncio.to_thread(media.measure, path, found.kind) or media.Measures()
+    return Fetched(
+        path=path,
+        size_bytes=size_bytes,
+        mime=found.mime,
+        kind=found.kind,
+        width=measures.width,
+        height=measures.height,
+        seconds=measures.seconds,
+    )
+
+
+def _total_bytes(response: httpcore.Response) -> int | None:
+    """The whole file's length as the server tells it: after the slash of Content-Range, or Content-Length."""
+    total = _header(response, b"content-range").rpartition("/")[2] if response.status == 206 else ""
+    total = total or _header(response, b"content-length")
+    return int(total) if total.isascii() and total.isdigit() else None
+
+
+def _header(response: httpcore.Response, name: bytes) -> str:
+    found = (value for key, value in response.headers if key.lower() == name)
+    return next(found, b"").decode("latin-1").strip()
