@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from kiebot.engines import Engines, open_engines
+from kiebot.engines import Engines, await_stop, open_engines
 from kiebot.engines.binaries import find_binaries
 from kiebot.storage.engine import make_engine
 from kiebot.storage.migrate import migrate
@@ -25,11 +25,10 @@ _prefixes = itertools.count(1)
 @pytest.fixture(scope="session")
 def engines() -> Iterator[Engines]:
     """The embedded engines, as users get them, but without fsync."""
-    with (
-        tempfile.TemporaryDirectory(prefix="kb") as home,
-        open_engines(Path(home), durable=False, linger_s=0.3, debug_commands=True) as opened,
-    ):
-        yield opened
+    with tempfile.TemporaryDirectory(prefix="kb") as home:
+        with open_engines(Path(home), durable=False, linger_s=0.0, debug_commands=True) as opened:
+            yield opened
+        await_stop(Path(home))
 
 
 def pytest_report_header() -> str:

@@ -151,8 +151,8 @@ def _redis_programs(given: Path | None) -> Iterator[Program]:
             if program := _ask(path, "wheel"):
                 yield program
     for name in _SERVERS:
-        if (on_path := shutil.which(name)) and (program := _ask(Path(on_path).resolve(), "path")):
-            yield program
+        if (on_path := shutil.which(name)) and (program := _ask(Path(on_path).absolute(), "path")):
+            yield program  # a link is not followed: Redis' programs are one file that goes by the name it is called
 
 
 def _package_dirs(package: str) -> list[Path]:

@@ -24,6 +24,8 @@ from kiebot.engines.plan import Plan, State, Word, heard
 _START_S = 90.0
 _PAUSE_S = 0.01
 _LOOK_EVERY_S = 0.5
+_LOOK_AT_LEAST_EVERY_S = 10.0
+_KEEPER = "import sys; sys.path.append({!r}); from kiebot.engines.keeper import main; main()"
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "XDG_RUNTIME_DIR")
 _log = logging.getLogger(__name__)
 
@@ -102,10 +104,14 @@ def _addresses(layout: Layout, word: Word, hold: _Hold) -> Engines:
     passwords, sockets = layout.passwords(), quote(str(word.sockets))
     return Engines(
         database_url=f"postgresql://kiebot:{quote(passwords['kiebot'])}@/kiebot?host={sockets}",
-        redis_url=f"unix://:{quote(passwords['redis'])}@{sockets}/{valkey.SOCKET}?db=0",
+        redis_url=_redis_url(layout, word),
         described=word.described,
         _hold=hold,
     )
+
+
+def _redis_url(layout: Layout, word: Word) -> str:
+    return f"unix://:{quote(layout.passwords()['redis'])}@{quote(str(word.sockets))}/{valkey.SOCKET}?db=0"
 
 
 class _Hold:
@@ -140,10 +146,13 @@ class _Hold:
             os.close(self._fd)
 
     def _watch(self) -> None:
-        while not self._released.wait(_LOOK_EVERY_S):
+        pause_s = _LOOK_EVERY_S
+        while not self._released.wait(pause_s):
             try:
                 self._start_if_missing()
+                pause_s = _LOOK_EVERY_S
             except (EngineError, OSError) as error:
+                pause_s = min(pause_s * 2, _LOOK_AT_LEAST_EVERY_S)
                 if not self._released.is_set():  # else it ended because we left
                     _log.warning("engines.not_replaced: %s", error)
 
@@ -190,13 +199,13 @@ def _spawn(plan: Plan, log_path: Path, lock: int) -> None:
     log = open_log(log_path)
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}  # no secret of the caller
     try:
-        subprocess.run(
-            [sys.executable, "-S", "-P", "-m", "kiebot.engines.keeper"],
+        subprocess.run(  # noqa: S603 - our own interpreter and code
+            [sys.executable, "-I", "-S", "-c", _KEEPER.format(str(Path(__file__).parents[2]))],
             input=plan.to_json().encode(),
             stdout=log,
             stderr=log,
             cwd="/",
-            env=inherited | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            env=inherited,
             pass_fds=(lock,),
             start_new_session=True,
             timeout=_START_S,
@@ -216,13 +225,16 @@ class Status:
     described: str | None
     keeper_pid: int | None
     data: Path
+    redis_url: str | None = field(default=None, repr=False)
 
 
 def status(home: Path) -> Status:
     """Whether the engines of this home run, what they are, and where their data lies."""
     layout = Layout.of(home)
     word, data = heard(layout), State.of(layout).data or layout.data
-    return Status(True, word.described, word.pid, data) if word else Status(False, None, None, data)
+    if word is None:
+        return Status(False, None, None, data)
+    return Status(True, word.described, word.pid, data, _redis_url(layout, word))
 
 
 def await_stop(home: Path, within_s: float = 10.0) -> bool:

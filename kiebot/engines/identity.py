@@ -156,19 +156,35 @@ def _reachable(program: Program, identity: Identity, system: Path) -> Program:
     """The program where it is, when the identity can run it there; else its one copy in the system directory."""
     if identity.can(lambda: _runs(program)):
         return program
+    root, parts = _parts(program.path)
     name = f"{program.path.name}-{program.version}-{int(program.path.stat().st_mtime)}"
     copy = _public_dir(system / "programs") / name
-    in_tree = program.path.parent.name == "bin" and (program.path.parent.parent / "share").is_dir()
-    source = program.path.parent.parent if in_tree else program.path.parent
     if not copy.exists():
-        _copy_public(source, copy)
-    return replace(program, path=copy / program.path.relative_to(source))
+        _copy_public(root, parts, copy)
+    return replace(program, path=copy / program.path.relative_to(root))
 
 
-def _copy_public(source: Path, target: Path) -> None:
-    """Copy a tree that everybody may read and run, whole or not at all."""
+def _parts(program: Path) -> tuple[Path, list[Path]]:
+    """What a program needs beside it, and the directory in which all of that keeps its place."""
+    tree = program.parent.parent
+    needed = tree if program.parent.name == "bin" and (tree / "share").is_dir() else program
+    for package in program.parents:  # a wheel's libraries lie beside its package
+        libraries = package.parent / f"{package.name}.libs"
+        if libraries.is_dir():
+            return package.parent, [needed, libraries]
+    return needed.parent, [needed]
+
+
+def _copy_public(root: Path, parts: list[Path], target: Path) -> None:
+    """Copy what everybody may read and run, whole or not at all."""
     unfinished = target.with_name(f"{target.name}.{os.getpid()}")
-    shutil.copytree(source, unfinished, symlinks=True, ignore=_COPIED_WITHOUT)
+    for part in parts:
+        into = unfinished / part.relative_to(root)
+        into.parent.mkdir(parents=True, exist_ok=True)
+        if part.is_dir():
+            shutil.copytree(part, into, symlinks=True, ignore=_COPIED_WITHOUT)
+        else:
+            shutil.copy2(part, into)
     for path in (unfinished, *unfinished.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)

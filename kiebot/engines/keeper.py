@@ -1,11 +1,10 @@
 """The keeper: a process of its own that runs both engines as long as anybody uses them.
 
-    python -m kiebot.engines.keeper < plan.json
-
-It belongs to no user of the engines: it has its own session, and whoever started it may die. It inherits the taken
-`keeper.lock`, so there is never a moment in which two could be started. Users hold `users.lock` shared; when it can be
-taken exclusively, and has been free for the linger, nobody is left: the keeper keeps it taken, so that newcomers wait,
-stops both engines and ends. An engine that dies is started again; a keeper that is killed takes both along.
+Its plan comes on standard input, its lock by inheritance (hold.py starts it). It belongs to no user of the engines: it
+has its own session, and whoever started it may die. The inherited `keeper.lock` is taken already, so there is never a
+moment in which two could be started. Users hold `users.lock` shared; when it can be taken exclusively, and has been
+free for the linger, nobody is left: the keeper keeps it taken, so that newcomers wait, stops both engines and ends.
+An engine that dies is started again; a keeper that is killed takes both along.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class Keeper:
         try:
             self._give_word(self._pair.start())
             self._tend_while_used()
-        except EngineError as error:
+        except (EngineError, OSError) as error:
             say(str(error))
             self._layout.keeper_error.write_text(str(error))
             return 1
@@ -119,7 +118,3 @@ def main() -> None:
     os.umask(0o077)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.exit(Keeper(plan).run())
-
-
-if __name__ == "__main__":
-    main()

@@ -19,6 +19,7 @@ from kiebot.engines.layout import open_log
 from kiebot.engines.process import Engine, entering, environment, outlive
 
 PORT = 5432  # names the socket only
+_SOCKET = f".s.PGSQL.{PORT}"
 MAX_CONNECTIONS = 200
 _FIRST_BUILTIN_LOCALE = 17
 _PREPARE_S = 60.0
@@ -53,6 +54,7 @@ class Postgres:
         os.close(outlive(self.alive))  # one that is still stopping may write to it
         if self.data.exists():
             self._check_version()
+            self._clear_pid_files()
             return
         unfinished = self.data.with_name(f"{self.data.name}.new")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -91,6 +93,17 @@ class Postgres:
                 f"PostgreSQL {major}, or dump the data with it (pg_dumpall), move the directory away, restore the dump"
             )
         raise EngineError(f"{self.data} holds no PostgreSQL data: move it away")
+
+    def _clear_pid_files(self) -> None:
+        """Remove what a killed server left, where its number is that of a dead child, not collected, or a stranger's.
+
+        Such numbers are usual in containers, and the server would take them for another one at work.
+        """
+        for file in (self.data / "postmaster.pid", self.sockets / f"{_SOCKET}.lock"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                pid = int(file.read_text().splitlines()[0])
+                if Path("/proc/self").exists() and not _works_in(pid, self.data):
+                    file.unlink()
 
     def _initdb(self, directory: Path, superuser_password: str) -> None:
         locale = ["--locale=C.UTF-8"]
@@ -156,11 +169,18 @@ class Postgres:
         return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
 
+def _works_in(pid: int, directory: Path) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink() == directory.resolve()
+    except OSError:  # dead, or another user's, who cannot work in our directory
+        return False
+
+
 def answers(sockets: Path) -> bool:
     """True when a server there would let sessions begin; told without the password."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1.0)
-        connection.connect(str(sockets / f".s.PGSQL.{PORT}"))
+        connection.connect(str(sockets / _SOCKET))
         connection.sendall((len(_HELLO) + 4).to_bytes(4, "big") + _HELLO)
         return connection.recv(1) == _ASKS_FOR_PASSWORD
     return False

@@ -105,8 +105,10 @@ class Budget(Protocol):
         """0.0: one call may go out now (it is counted). Else the seconds to wait before asking again. Never raises."""
         ...
 
-    async def refused(self) -> None:
-        """The provider said "too many" although the budget allowed it: shrink for a while. Never raises."""
+    async def refused(self, *, pause_s: float = 0.0) -> None:
+        """The provider said "too many" although the budget allowed it: nothing for `pause_s`, then less for a while.
+
+        Never raises."""
         ...
 
 

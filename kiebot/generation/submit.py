@@ -48,7 +48,7 @@ class Submitter:
         try:
             urls = await self._uploaded(generation, model)
         except Transient as error:
-            await self._later(generation, claim, self._pause(generation, error), polled=True)
+            await self._upload_failed(generation, claim, error)
             return
         except Permanent as error:
             await self._apply(generation, claim, Broke("input_fetch", str(error)))
@@ -94,6 +94,13 @@ class Submitter:
         async with self._tools.files.open(file) as content:
             return await self._tools.provider.upload(Upload(content, file.file_name, file.mime, file.size_bytes))
 
+    async def _upload_failed(self, generation: Generation, claim: Claim, error: Transient) -> None:
+        """Uploads may be repeated, but not for ever: the user waits."""
+        if generation.polls >= MAX_TRANSIENT_TRIES and not isinstance(error, RateLimited):
+            await self._apply(generation, claim, Broke("input_fetch", str(error)))
+            return
+        await self._later(generation, claim, self._pause(generation, error), polled=True)
+
     async def _call(self, generation: Generation, claim: Claim, model: Model, urls: Mapping[str, str]) -> None:
         body = request_input(model, with_urls(model, generation.inputs, urls), self._tools.content_filter)
         begun = await self._apply(generation, claim, Begun())
@@ -118,7 +125,7 @@ class Submitter:
         """Nothing was created: the generation is accepted again. An account-wide stop holds back all the others too."""
         pause_s = self._pause(generation, error)
         if isinstance(error, RateLimited):
-            await self._tools.create_budget.refused()
+            await self._tools.create_budget.refused(pause_s=error.retry_after_s)
         elif isinstance(error, AccountStopped | ModelPaused):
             await self._switch_off(generation, error)
         elif generation.attempt_no >= MAX_TRANSIENT_TRIES:

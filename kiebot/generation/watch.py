@@ -6,7 +6,7 @@ import random
 
 import structlog
 
-from kiebot.errors import Permanent, Transient
+from kiebot.errors import Permanent, RateLimited, Transient
 from kiebot.generation.catalog import model_by_id
 from kiebot.generation.effects import apply
 from kiebot.generation.machine import Broke, Event, Finished
@@ -79,6 +79,9 @@ class Watcher:
     ) -> None:
         await self._note_consumed(generation, report)
         again = report.retryable and generation.attempt_no < MAX_ATTEMPTS
+        if again and report.failure == "input_fetch":  # the provider could not read our uploads: make new ones
+            async with self._tools.store.transaction() as tx:
+                await tx.generations.set_uploads(generation.id, {})
         event = Broke(reason or report.failure or "unknown", report.detail, again=again)
         await self._apply(generation, claim, event, due_in_s=self._tools.pace.scale * 2.0)
 

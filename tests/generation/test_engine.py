@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from kiebot.errors import Refused
+from kiebot.generation.model import State
+from kiebot.generation.service import cancel
+from kiebot.generation.tools import Limits
+from tests.generation.conftest import ANNA, Rig
+
+
+async def test_a_generation_is_held_made_captured_and_its_result_decided(rig: Rig) -> None:
+    await rig.grant(10)
+    generation = await rig.order()
+    assert await rig.balance() == (8400, 1600)
+    ended = await rig.settles(generation.id)
+    assert ended.state is State.SUCCEEDED
+    assert await rig.balance() == (8400, 0)
+    assert await rig.told(generation.id) == ["result"]
+    assert len(rig.kie.billed_tasks()) == 1
+    await rig.books_are_right()
+
+
+async def test_a_failed_generation_gives_the_held_credits_back(rig: Rig) -> None:
+    await rig.grant(10)
+    rig.kie.fails_next("moderation_prompt")
+    generation = await rig.order()
+    ended = await rig.settles(generation.id)
+    assert (ended.state, ended.failure) == (State.FAILED, "moderation")
+    assert await rig.balance() == (10_000, 0)
+    assert await rig.told(generation.id) == ["failed:moderation"]
+    await rig.books_are_right()
+
+
+async def test_a_failure_of_the_providers_servers_is_tried_once_more_as_a_new_task(rig: Rig) -> None:
+    await rig.grant(10)
+    rig.kie.fails_next("server")
+    generation = await rig.order()
+    ended = await rig.settles(generation.id)
+    assert (ended.state, ended.attempt_no) == (State.SUCCEEDED, 2)
+    assert await rig.balance() == (8400, 0)
+    await rig.books_are_right()
+
+
+@pytest.mark.parametrize("variant", ["a", "d", "e"])
+async def test_a_lost_answer_is_never_submitted_again_and_the_money_goes_back(rig: Rig, variant: str) -> None:
+    await rig.grant(10)
+    rig.kie.loses_next_answer(variant)
+    generation = await rig.order()
+    ended = await rig.settles(generation.id)
+    assert (ended.state, ended.failure) == (State.FAILED, "answer_lost")
+    assert await rig.balance() == (10_000, 0)
+    assert len(rig.kie.tasks) == 1
+    assert await rig.told(generation.id) == ["failed:answer_lost"]
+    await rig.books_are_right()
+
+
+async def test_with_a_callback_address_a_lost_task_finds_its_owner_and_is_charged_once(rig: Rig) -> None:
+    rig = rig.with_callbacks()
+    await rig.grant(10)
+    rig.kie.loses_next_answer("a")
+    generation = await rig.order()
+    await rig.engine.advance(generation.id)
+    unknown = await rig.read(generation.id)
+    assert unknown.state is State.UNKNOWN
+    (task,) = rig.kie.tasks.values()
+    assert unknown.attempt_id is not None
+    assert await rig.engine.knock(unknown.attempt_id, task.task_id)
+    ended = await rig.settles(generation.id)
+    assert ended.state is State.SUCCEEDED
+    assert await rig.balance() == (8400, 0)
+    await rig.books_are_right()
+
+
+async def test_an_orphan_that_turns_up_after_the_void_is_a_gift(rig: Rig) -> None:
+    rig = rig.with_callbacks()
+    await rig.grant(10)
+    rig.kie.loses_next_answer("a")
+    generation = await rig.order()
+    await rig.engine.advance(generation.id)
+    unknown = await rig.read(generation.id)
+    await asyncio.sleep(0.1)  # the wait for an orphan is over
+    ended = await rig.settles(generation.id)
+    assert ended.state is State.FAILED
+    (task,) = rig.kie.tasks.values()
+    assert unknown.attempt_id is not None
+    for _ in range(3):
+        await rig.engine.knock(unknown.attempt_id, task.task_id)
+    assert await rig.told(generation.id) == ["failed:answer_lost", "late_result"]
+    assert await rig.balance() == (10_000, 0)
+    await rig.books_are_right()
+
+
+async def test_a_knock_for_an_attempt_nobody_made_has_no_effect(rig: Rig) -> None:
+    assert not await rig.engine.knock(uuid4(), "0" * 32)
+
+
+async def test_an_intent_without_an_answer_left_by_a_dead_worker_is_not_submitted_again(rig: Rig) -> None:
+    await rig.grant(10)
+    generation = await rig.order()
+    rig.kie.faults.next_create("slow_headers")
+    dying = asyncio.create_task(rig.engine.advance(generation.id))
+    while (await rig.read(generation.id)).state is not State.SUBMITTING:  # noqa: ASYNC110 - a row, no event to wait on
+        await asyncio.sleep(0.01)
+    dying.cancel()
+    await asyncio.gather(dying, return_exceptions=True)
+    ended = await rig.settles(generation.id)
+    assert (ended.state, ended.failure) == (State.FAILED, "answer_lost")
+    assert len(rig.kie.journal.creates()) == 1
+    assert await rig.balance() == (10_000, 0)
+
+
+async def test_a_repeated_confirm_press_buys_once(rig: Rig) -> None:
+    await rig.grant(10)
+    first, second = await asyncio.gather(rig.order(key="press-1"), rig.order(key="press-1"))
+    assert first.id == second.id
+    assert await rig.balance() == (8400, 1600)
+
+
+async def test_not_enough_credits_writes_nothing(rig: Rig) -> None:
+    await rig.grant(1)
+    with pytest.raises(Refused, match="not_enough"):
+        await rig.order()
+    assert await rig.balance() == (1000, 0)
+    await rig.books_are_right()
+
+
+async def test_cancel_before_the_submit_gives_everything_back(rig: Rig) -> None:
+    await rig.grant(10)
+    generation = await rig.order()
+    async with rig.database.transaction() as tx:
+        assert await cancel(tx, generation.id)
+    await rig.engine.advance(generation.id)
+    assert await rig.balance() == (10_000, 0)
+    assert rig.kie.tasks == {}
+    await rig.books_are_right()
+
+
+async def test_cancel_of_a_running_one_is_honestly_too_late(rig: Rig) -> None:
+    await rig.grant(10)
+    generation = await rig.order()
+    await rig.engine.advance(generation.id)
+    async with rig.database.transaction() as tx:
+        assert not await cancel(tx, generation.id)
+    assert (await rig.settles(generation.id)).state is State.SUCCEEDED
+
+
+async def test_beyond_the_running_cap_a_generation_waits_and_the_next_one_is_woken(rig: Rig) -> None:
+    rig.tools = replace(rig.tools, limits=Limits(running=1, open=20))
+    await rig.grant(10)
+    first, second = await rig.order(), await rig.order()
+    await rig.engine.advance(first.id)
+    await rig.engine.advance(second.id)
+    assert (await rig.read(second.id)).state is State.ACCEPTED
+    rig.queue.wakeups.clear()
+    await rig.settles(first.id)
+    assert second.id in [wakeup.generation_id for wakeup in rig.advances()]
+    assert (await rig.settles(second.id)).state is State.SUCCEEDED
+    await rig.books_are_right()
+
+
+async def test_an_account_without_credits_pauses_the_queue_instead_of_failing_jobs(rig: Rig) -> None:
+    await rig.grant(10)
+    rig.kie.set_credits(0)
+    first, second = await rig.order(), await rig.order()
+    await rig.engine.advance(first.id)
+    await rig.engine.advance(second.id)
+    assert (await rig.read(first.id)).state is State.ACCEPTED
+    assert (await rig.read(second.id)).state is State.ACCEPTED
+    assert len(rig.kie.journal.creates()) == 1  # the second one did not even ask
+    rig.kie.set_credits(1000)
+    assert (await rig.settles(first.id)).state is State.SUCCEEDED
+    assert (await rig.settles(second.id)).state is State.SUCCEEDED
+
+
+async def test_too_many_requests_is_no_failure_and_shrinks_the_budget(rig: Rig) -> None:
+    await rig.grant(10)
+    rig.kie.faults.next_create("code_429", count=3)
+    generation = await rig.order()
+    assert (await rig.settles(generation.id)).state is State.SUCCEEDED
+    assert rig.tools.create_budget.refusals == 3  # type: ignore[attr-defined]  # the test's own budget
+
+
+async def test_success_without_a_result_is_a_failure_and_free(rig: Rig) -> None:
+    await rig.grant(10)
+    generation = await rig.order(prompt="nothing [[sim:empty]]")
+    ended = await rig.settles(generation.id)
+    assert (ended.state, ended.failure) == (State.FAILED, "empty_result")
+    assert await rig.balance() == (10_000, 0)
+
+
+async def test_a_result_whose_file_is_dead_is_not_paid_for(rig: Rig) -> None:
+    await rig.grant(10)
+    generation = await rig.order(prompt="gone [[sim:dead_result]]")
+    ended = await rig.settles(generation.id)
+    assert (ended.state, ended.failure) == (State.FAILED, "result_lost")
+    assert await rig.balance() == (10_000, 0)
+    await rig.books_are_right()
+
+
+async def test_a_users_picture_is_uploaded_and_its_address_is_not_telegrams(rig: Rig) -> None:
+    await rig.grant(100)
+    picture = {"file_id": "AgAC1", "kind": "image", "mime": "image/png", "file_name": "a.png"}
+    generation = await rig.order("google/nano-banana-edit", image_urls=[picture])
+    assert (await rig.settles(generation.id)).state is State.SUCCEEDED
+    (task,) = rig.kie.tasks.values()
+    assert "telegram" not in str(task.input)
+    assert rig.files.opened == 1
+
+
+async def test_a_picture_that_cannot_be_uploaded_ends_the_generation_and_not_the_patience(rig: Rig) -> None:
+    await rig.grant(100)
+    picture = {"file_id": "AgAC1", "kind": "image", "mime": "image/png", "size": 10**6, "file_name": "a.png"}
+    generation = await rig.order("google/nano-banana-edit", image_urls=[picture])  # larger than what will come
+    ended = await rig.settles(generation.id)
+    assert (ended.state, ended.failure) == (State.FAILED, "input_fetch")
+    assert await rig.balance() == (100_000, 0)
+
+
+async def test_two_workers_at_once_submit_one_task(rig: Rig) -> None:
+    await rig.grant(10)
+    other = uuid4()
+    async with rig.database.transaction() as tx:
+        await tx.replicas.beat(other, "other", {})
+    twin = replace(rig, tools=replace(rig.tools, owner=other))
+    generation = await rig.order()
+    await asyncio.gather(*(engine.advance(generation.id) for engine in (rig.engine, twin.engine, rig.engine)))
+    await rig.settles(generation.id)
+    assert len(rig.kie.tasks) == 1
+
+
+async def test_an_unknown_user_has_nothing(rig: Rig) -> None:
+    async with rig.database.transaction() as tx:
+        wallet = await tx.ledger.balance(ANNA + 1)
+    assert (wallet.available, wallet.held) == (0, 0)
