@@ -1,0 +1,219 @@
+"""Lanes on a real Postgres: order, exactly one effect, burial, takeover. The handler and the sender keep state."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from kiebot.delivery.outbox import Draft, Row
+from kiebot.errors import Transient
+from kiebot.intake.drain import MAX_TRIES, Drainer, Malformed
+from kiebot.intake.ports import RawUpdate
+from kiebot.storage.inbox import PostgresInbox
+from kiebot.storage.transaction import Database
+from kiebot.store import Tx
+from kiebot.wakeups import Drain, Wakeup
+
+LANE = "42/c1"
+
+
+class LocalQueue:
+    """Runs nothing: the test decides when a job runs."""
+
+    def __init__(self) -> None:
+        self.wakeups: list[Wakeup] = []
+
+    async def enqueue(self, wakeups: Sequence[Wakeup]) -> None:
+        self.wakeups.extend(wakeups)
+
+    def drains(self) -> list[Drain]:
+        return [wakeup for wakeup in self.wakeups if isinstance(wakeup, Drain)]
+
+
+class Scribe:
+    """A bot whose only effect is a line in the outbox; updates may be told to be slow, broken or no updates."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.breaks: dict[int, Exception] = {}
+        self.slow: dict[int, asyncio.Event] = {}
+        self.inside = 0
+        self.most_inside = 0
+
+    async def handle(self, tx: Tx, payload: bytes) -> list[Draft]:
+        number = json.loads(payload)["update_id"]
+        self.inside += 1
+        self.most_inside = max(self.most_inside, self.inside)
+        try:
+            self.seen.append(number)
+            if number in self.slow:
+                await self.slow[number].wait()
+            if number in self.breaks:
+                raise self.breaks[number]
+            return [Draft(1, "say", {"text": str(number)})]
+        finally:
+            self.inside -= 1
+
+    def press_of(self, payload: bytes) -> str | None:
+        return None
+
+    async def apologise(self, tx: Tx, payload: bytes, error_id: str) -> list[Draft]:
+        return [Draft(1, "say", {"text": f"sorry {error_id}"})]
+
+
+class Post:
+    """Sends at once, in order."""
+
+    def __init__(self, database: Database, owner: UUID) -> None:
+        self._database, self._owner = database, owner
+        self.sent: list[str] = []
+
+    def answer_press(self, callback_query_id: str) -> None:
+        return
+
+    async def send_claimed(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self.sent.append(str(row.payload["text"]))
+            async with self._database.transaction() as tx:
+                await tx.outbox.sent(row.id, self._owner, 1)
+
+
+class Rig:
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.queue = LocalQueue()
+        self.database = Database(engine, self.queue)
+        self.inbox = PostgresInbox(engine, 42)
+        self.scribe = Scribe()
+        self.posts: list[Post] = []
+
+    async def drainer(self) -> Drainer:
+        owner = uuid4()
+        async with self.database.transaction() as tx:
+            await tx.replicas.beat(owner, "r", {})
+        self.posts.append(Post(self.database, owner))
+        return Drainer(self.database, self.scribe, self.posts[-1], owner)
+
+    async def receive(self, *numbers: int, urgent: bool = False) -> None:
+        updates = [RawUpdate(n, "c1", json.dumps({"update_id": n}).encode(), urgent) for n in numbers]
+        await self.inbox.record(updates, token="t")
+
+    @property
+    def sent(self) -> list[str]:
+        return [line for post in self.posts for line in post.sent]
+
+
+@pytest.fixture
+async def rig(engine: AsyncEngine) -> Rig:
+    made = Rig(engine)
+    await made.inbox.take_fence("t", "r")
+    return made
+
+
+async def test_updates_of_a_lane_are_handled_in_order_and_answered_in_order(rig: Rig) -> None:
+    await rig.receive(*range(1, 8))
+    await (await rig.drainer()).drain(LANE)
+    assert rig.sent == [str(n) for n in range(1, 8)]
+
+
+async def test_a_long_lane_yields_after_ten_and_queues_itself_again(rig: Rig) -> None:
+    await rig.receive(*range(1, 26))
+    drainer = await rig.drainer()
+    for _ in range(3):
+        await drainer.drain(LANE)
+    assert rig.scribe.seen == list(range(1, 26))
+    assert len(rig.queue.drains()) == 2  # after the third nothing is left
+
+
+async def test_four_drains_at_once_handle_each_update_once_and_one_at_a_time(rig: Rig) -> None:
+    drainers = [await rig.drainer() for _ in range(4)]
+    await rig.receive(*range(1, 11))
+    await asyncio.gather(*(drainer.drain(LANE) for drainer in drainers))
+    assert rig.scribe.seen == list(range(1, 11))
+    assert rig.scribe.most_inside == 1
+
+
+async def test_what_arrives_while_the_lane_is_held_is_not_forgotten(rig: Rig) -> None:
+    rig.scribe.slow[1] = asyncio.Event()
+    first, second = await rig.drainer(), await rig.drainer()
+    await rig.receive(1)
+    holding = asyncio.create_task(first.drain(LANE))
+    while not rig.scribe.seen:
+        await asyncio.sleep(0.005)
+    await rig.receive(2)
+    await second.drain(LANE)  # finds the lane held, does nothing
+    rig.scribe.slow[1].set()
+    await holding
+    (again,) = rig.queue.drains()
+    await second.drain(again.lane)
+    assert rig.scribe.seen == [1, 2]
+
+
+async def test_a_poison_update_is_buried_after_its_tries_and_the_lane_goes_on(rig: Rig, engine: AsyncEngine) -> None:
+    rig.scribe.breaks[1] = ValueError("boom")
+    await rig.receive(1, 2)
+    drainer = await rig.drainer()
+    for _ in range(MAX_TRIES):
+        await drainer.drain(LANE)
+        async with engine.begin() as connection:
+            await connection.execute(text("UPDATE inbox SET next_at = now() WHERE done_at IS NULL"))
+    await drainer.drain(LANE)
+    assert rig.scribe.seen == [1] * MAX_TRIES + [2]
+    assert rig.sent == ["sorry U1", "2"]
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT reason FROM dead_letters")) == "ValueError: boom"
+
+
+async def test_a_malformed_update_is_buried_at_once_without_a_word(rig: Rig) -> None:
+    rig.scribe.breaks[1] = Malformed("no chat")
+    await rig.receive(1, 2)
+    await (await rig.drainer()).drain(LANE)
+    assert rig.sent == ["2"]
+
+
+async def test_the_effects_of_a_handler_that_fails_are_undone_with_it(rig: Rig, engine: AsyncEngine) -> None:
+    rig.scribe.breaks[1] = ValueError("boom")
+    await rig.receive(1)
+    await (await rig.drainer()).drain(LANE)
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM outbox")) == 0
+
+
+async def test_an_outage_counts_as_no_try(rig: Rig, engine: AsyncEngine) -> None:
+    rig.scribe.breaks[1] = Transient("postgres is away")
+    await rig.receive(1)
+    with pytest.raises(Transient):
+        await (await rig.drainer()).drain(LANE)
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT attempts FROM inbox")) == 0
+    del rig.scribe.breaks[1]
+    await (await rig.drainer()).drain(LANE)
+    assert rig.sent == ["1"]
+
+
+async def test_a_dead_replicas_lane_is_taken_over_and_its_late_commit_is_refused(rig: Rig) -> None:
+    rig.scribe.slow[1] = asyncio.Event()
+    stale, heir = await rig.drainer(), await rig.drainer()
+    await rig.receive(1)
+    paused = asyncio.create_task(stale.drain(LANE))
+    while not rig.scribe.seen:
+        await asyncio.sleep(0.005)
+    async with rig.database.transaction() as tx:
+        await tx.replicas.leave(stale._owner)
+    taken = asyncio.create_task(heir.drain(LANE))
+    await asyncio.sleep(0.05)  # it waits for the row that the paused one has locked
+    rig.scribe.slow[1].set()
+    await asyncio.gather(paused, taken)
+    assert rig.sent == ["1"]
+
+
+async def test_a_stop_press_overtakes_what_waits_in_its_lane(rig: Rig) -> None:
+    await rig.receive(1, 2)
+    await rig.receive(3, urgent=True)
+    await (await rig.drainer()).drain(LANE)
+    assert rig.scribe.seen[0] == 3
