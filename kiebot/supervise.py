@@ -32,6 +32,7 @@ class Supervisor:
 
     clock: Clock
     restarts: Counter[str] = field(default_factory=Counter)
+    is_leaving: bool = False  # parts may end of themselves now
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     def start(self, name: str, part: Callable[[], Awaitable[None]]) -> None:
@@ -65,6 +66,8 @@ class Supervisor:
             started = self.clock.monotonic()
             try:
                 await part()
+                if self.is_leaving:
+                    return
                 log.error("part.ended", part=name)
             except Exception:
                 log.exception("part.died", part=name)

@@ -84,6 +84,7 @@ inbox = Table(
     UniqueConstraint("bot_id", "update_id"),
 )
 Index("ix_inbox_waiting", inbox.c.lane, inbox.c.id, postgresql_where=inbox.c.done_at.is_(None))
+Index("ix_inbox_age", inbox.c.next_at, postgresql_where=inbox.c.done_at.is_(None))
 Index("ix_inbox_done", inbox.c.done_at, postgresql_where=inbox.c.done_at.isnot(None))
 
 lanes = Table(
@@ -281,6 +282,7 @@ Index(
     outbox.c.id,
     postgresql_where=text("sent_at IS NULL AND buried_at IS NULL"),
 )
+Index("ix_outbox_age", outbox.c.next_at, postgresql_where=text("sent_at IS NULL AND buried_at IS NULL"))
 Index("ix_outbox_generation", outbox.c.generation_id, postgresql_where=outbox.c.generation_id.isnot(None))
 
 cards = Table(

@@ -14,6 +14,7 @@ from kiebot.storage.generations import GenerationRepository
 from kiebot.storage.inbox import LaneRepository
 from kiebot.storage.ledger import LedgerRepository
 from kiebot.storage.outbox import CardRepository, OutboxRepository
+from kiebot.storage.sweeps import SweepRepository
 from kiebot.storage.users import DraftRepository, UserRepository
 from kiebot.wakeups import Queue, Wakeup
 
@@ -55,6 +56,10 @@ class Transaction:
     @cached_property
     def drafts(self) -> DraftRepository:
         return DraftRepository(self.connection)
+
+    @cached_property
+    def sweeps(self) -> SweepRepository:
+        return SweepRepository(self.connection)
 
     @cached_property
     def replicas(self) -> ReplicaRepository:

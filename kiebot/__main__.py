@@ -1,0 +1,6 @@
+"""`python -m kiebot` is `kiebot`."""
+
+from kiebot.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""/start with its deep links, and the main menu."""
+
+from __future__ import annotations
+
+from kiebot.bot.desk import open_model
+from kiebot.bot.routing import command, pressed
+from kiebot.bot.screens import show_home
+from kiebot.bot.session import Session
+from kiebot.bot.unit import Unit
+from kiebot.generation.catalog import model_by_slug, models_of
+from kiebot.generation.pricing import price_from
+from kiebot.generation.product import Model
+
+MODEL_LINK = "m_"  # /start m_<slug> opens a model
+
+
+async def start(unit: Unit) -> None:
+    """The main menu, or the model a link names."""
+    payload = (unit.message.text or "").partition(" ")[2].strip()
+    if not payload.startswith(MODEL_LINK):
+        await show_home(unit, is_first=True)
+        return
+    model = model_by_slug(payload.removeprefix(MODEL_LINK))
+    if model is None:
+        note = unit.t("The model of this link is not on sale any more.")
+        await show_home(unit, note=note, is_first=True)
+        return
+    kept = await unit.load()
+    await open_model(unit, model, Session(bought=kept.session.bought, number=kept.session.number))
+
+
+async def home(unit: Unit) -> None:
+    await show_home(unit, edit=unit.screen_id)
+
+
+async def example(unit: Unit) -> None:
+    """A form that is ready to go, so that a first picture is one tap away."""
+    kept = await unit.load()
+    prompt = unit.t("A ginger cat in a spacesuit waters tulips on the Moon, soft morning light")
+    begun = Session(prompt=prompt, bought=kept.session.bought, number=kept.session.number)
+    await open_model(unit, _cheapest(), begun, edit=unit.screen_id)
+
+
+def _cheapest() -> Model:
+    return min(models_of("image"), key=lambda model: price_from(model, 1).price_millicredits)
+
+
+ROUTES = (command("start", start), pressed("n1:home", home), pressed("n1:example", example))

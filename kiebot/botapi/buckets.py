@@ -1,0 +1,104 @@
+"""How often something may happen: leaky buckets that lend ahead, and the share a replica keeps to on its own. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+_CHATS_KEPT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One per `interval_s` in the long run, `burst` of them at once."""
+
+    interval_s: float
+    burst: int
+
+    def __post_init__(self) -> None:
+        if self.interval_s <= 0 or self.burst < 1:
+            raise ValueError("a bucket needs a positive interval and a burst of at least one")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Telegram's published limits, met in *every* window of their length: burst + what drips in stays within them.
+
+    overall: 4 at once and 27 a second, so never above 30 in a second. group: 5 at once and one per 3.75 s, so never
+    above 20 in a minute. chat (a private one): about one a second, short bursts tolerated.
+    """
+
+    overall: Bucket = Bucket(1 / 27, 4)
+    chat: Bucket = Bucket(1.0, 3)
+    group: Bucket = Bucket(3.75, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """What a call takes: `count` messages of the whole bot's rate, one of the chat's; nothing with `count` 0."""
+
+    chat: str
+    is_group: bool
+    count: int
+
+
+class Meter:
+    """One bucket's level: the instant at which it would be empty again."""
+
+    def __init__(self) -> None:
+        self.empty_at = 0.0
+
+    def room_at(self, now: float, bucket: Bucket) -> float:
+        """The instant from which one more fits."""
+        return max(now, self.empty_at - bucket.interval_s * (bucket.burst - 1))
+
+    def book(self, at: float, bucket: Bucket, count: int) -> None:
+        self.empty_at = max(self.empty_at, at) + bucket.interval_s * count
+
+    def fill(self, at: float, bucket: Bucket, count: int) -> None:
+        """Book, but never beyond full: the next one waits an interval at most."""
+        self.book(at, bucket, count)
+        self.empty_at = min(self.empty_at, at + bucket.interval_s * bucket.burst)
+
+
+class LocalShare:
+    """What one of `replicas` may send while none knows of the others. Times are monotonic seconds."""
+
+    def __init__(self, limits: Limits, replicas: int) -> None:
+        overall = limits.overall
+        self._limits = limits
+        self._share = Bucket(overall.interval_s * replicas, max(1, overall.burst // replicas))
+        self._overall = Meter()
+        self._chats: defaultdict[str, Meter] = defaultdict(Meter)
+        self._paused_until: dict[str, float] = {}
+
+    def take(self, send: Send, now: float, max_wait_s: float) -> float:
+        """Seconds to wait before sending; booked, unless that is more than `max_wait_s`."""
+        at = max(now, *(self._paused_until.get(name, now) for name in ("", send.chat)))
+        if send.count:
+            at = max(self._overall.room_at(at, self._share), self._chats[send.chat].room_at(at, self._bucket(send)))
+        if at - now <= max_wait_s and send.count:
+            self._overall.book(at, self._share, send.count)
+            self._chats[send.chat].book(at, self._bucket(send), 1)
+        return at - now
+
+    def saw(self, send: Send, at: float, now: float) -> None:
+        """Something goes out at `at` that the replicas allowed together: more than a share, but no debt."""
+        if not send.count:
+            return
+        self._overall.fill(at, self._share, send.count)
+        self._chats[send.chat].fill(at, self._bucket(send), 1)
+        if len(self._chats) > _CHATS_KEPT:
+            self._forget(now)
+
+    def pause(self, chat: str, until: float, now: float) -> None:
+        """Nothing to that chat until then; "" means to nobody."""
+        self._paused_until = {name: end for name, end in self._paused_until.items() if end > now}
+        self._paused_until[chat] = max(until, self._paused_until.get(chat, until))
+
+    def _bucket(self, send: Send) -> Bucket:
+        return self._limits.group if send.is_group else self._limits.chat
+
+    def _forget(self, now: float) -> None:
+        for chat in [chat for chat, meter in self._chats.items() if meter.empty_at <= now]:
+            del self._chats[chat]

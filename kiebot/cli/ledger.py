@@ -1,0 +1,132 @@
+"""`kiebot ledger`: money. Every write has a key, a reason and an actor."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
+from typing import TypeVar
+
+import click
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from kiebot.bootstrap import open_stores
+from kiebot.errors import KeyReused, Refused, Transient
+from kiebot.generation.pricing import credits_text
+from kiebot.ids import wallet_of
+from kiebot.settings import load_settings
+from kiebot.storage.engine import make_engine
+from kiebot.storage.transaction import Database
+from kiebot.storage.verify import INVARIANTS, verify
+from kiebot.wakeups import Wakeup
+
+_LAST = text("""
+    SELECT p.posted_at, p.kind, p.key, p.reason, p.actor, e.delta_available, e.delta_held, e.available_after
+    FROM entries e JOIN postings p ON p.key = e.posting_key WHERE e.account = :account
+    ORDER BY e.version DESC LIMIT 10
+""")
+_AUDIT = text("INSERT INTO audit (actor, action, facts) VALUES (:actor, 'ledger.grant', CAST(:facts AS jsonb))")
+
+
+class NoQueue:
+    """Grants wake nobody."""
+
+    async def enqueue(self, wakeups: Sequence[Wakeup]) -> None:
+        return
+
+
+@click.group()
+def ledger() -> None:
+    """Verify the books, look at a wallet, grant credits."""
+
+
+@ledger.command("verify")
+def verify_command() -> None:
+    """Check every invariant in one snapshot. Status 1 when one is broken."""
+    breaches = _with_engine(verify)
+    for breach in breaches:
+        click.echo(f"broken: {breach.invariant}")
+        for row in breach.rows:
+            click.echo(f"    {row}")
+    click.echo(f"{len(INVARIANTS)} invariants, {len(breaches)} broken")
+    sys.exit(1 if breaches else 0)
+
+
+@ledger.command()
+@click.argument("user", type=int)
+def balance(user: int) -> None:
+    """What a user has, and the last ten entries."""
+
+    async def read(engine: AsyncEngine) -> None:
+        async with Database(engine, NoQueue()).transaction() as tx:
+            wallet = await tx.ledger.balance(user)
+            rows = (await tx.connection.execute(_LAST, {"account": wallet_of(user)})).all()
+        click.echo(f"available {credits_text(wallet.available)}, held {credits_text(wallet.held)}")
+        for row in rows:
+            click.echo(
+                f"{row.posted_at:%Y-%m-%d %H:%M:%S}  {row.kind:<8} {row.delta_available:>9} {row.delta_held:>9}"
+                f"  {row.key}  {row.reason}  {row.actor}"
+            )
+
+    _with_engine(read)
+
+
+@ledger.command()
+@click.argument("user", type=int)
+@click.argument("amount", metavar="CREDITS", type=Decimal)
+@click.option("--key", required=True, help="names this grant: the same key never counts twice")
+@click.option("--reason", required=True, help="kept in the books")
+@click.option("--actor", default=getpass.getuser, help="who does it; default: the system's user")
+@click.option("--dry-run", is_flag=True, help="say what would happen, write nothing")
+def grant(user: int, amount: Decimal, key: str, reason: str, actor: str, dry_run: bool) -> None:
+    """Put credits into a user's wallet; a negative number takes them out."""
+    millicredits = int(amount * 1000)
+    if millicredits == 0 or millicredits != amount * 1000:
+        raise click.BadParameter("credits, with at most three decimals, and not zero")
+
+    async def write(engine: AsyncEngine) -> None:
+        async with Database(engine, NoQueue()).transaction() as tx:
+            if dry_run:
+                wallet = await tx.ledger.balance(user)
+                click.echo(
+                    f"would bring {user} from {credits_text(wallet.available)} to "
+                    f"{credits_text(wallet.available + millicredits)}"
+                )
+                return
+            is_new = await tx.ledger.grant(key, user, millicredits, reason=reason, actor=actor)
+            if is_new:
+                facts = f'{{"user": {user}, "millicredits": {millicredits}}}'
+                await tx.connection.execute(_AUDIT, {"actor": actor, "facts": facts})
+            wallet = await tx.ledger.balance(user)
+        done = "granted" if is_new else "already granted under this key, nothing changed"
+        click.echo(f"{done}; {user} has {credits_text(wallet.available)}")
+
+    _with_engine(write)
+
+
+T = TypeVar("T")
+
+
+def _with_engine(action: Callable[[AsyncEngine], Awaitable[T]]) -> T:
+    stores = open_stores(load_settings())
+
+    async def run() -> T:
+        engine = make_engine(stores.database_url, pool_size=2, application="kiebot ledger")
+        try:
+            return await action(engine)
+        finally:
+            await engine.dispose()
+
+    try:
+        return asyncio.run(run())
+    except KeyReused as error:
+        raise click.ClickException(f"this key was used with other facts: {error}") from None
+    except Refused:
+        raise click.ClickException("the wallet has less than that") from None
+    except Transient as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        stores.close()

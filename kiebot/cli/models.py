@@ -1,0 +1,59 @@
+"""`kiebot models`: the catalogue as operators see it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from decimal import Decimal
+
+import click
+
+from kiebot.generation.catalog import kinds, model_by_id, models_of
+from kiebot.generation.catalog import models as live_models
+from kiebot.generation.check_catalog import check_model
+from kiebot.generation.pricing import credits_text, price_from
+
+
+@click.group()
+def models() -> None:
+    """What can be bought."""
+
+
+@models.command("list")
+@click.option("--markup", type=Decimal, default=Decimal(1), show_default=True, help="prices are KIE's times this")
+@click.option("--json", "as_json", is_flag=True, help="for programs")
+def list_models(markup: Decimal, as_json: bool) -> None:
+    """Every model on sale, by kind, with its lowest price in credits."""
+    if as_json:
+        rows = [{"id": m.id, "slug": m.slug, "kind": m.kind, "type": m.type, "output": m.output} for m in live_models()]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for kind in kinds():
+        click.echo(f"{kind.title}")
+        for model in models_of(kind.id):
+            price = price_from(model, markup)
+            click.echo(f"  {model.slug}  {model.id:<44} from {credits_text(price.price_millicredits)} per {price.unit}")
+
+
+@models.command()
+@click.argument("model_id")
+def show(model_id: str) -> None:
+    """One model: its inputs, limits and defaults."""
+    model = model_by_id(model_id)
+    if model is None:
+        raise click.ClickException(f"no such model on sale: {model_id}")
+    click.echo(f"{model.title} ({model.vendor}), {model.type} -> {model.output}\n{model.summary}\n")
+    for field in model.inputs:
+        need = "required" if field.required else f"default {field.default!r}"
+        choices = f" one of {', '.join(str(choice.value) for choice in field.choices)}" if field.choices else ""
+        click.echo(f"  {field.name:<24} {field.kind.value:<10} {need}{choices}")
+
+
+@models.command()
+def check() -> None:
+    """Check every schema, default and price of the catalogue. Status 1 when anything is wrong."""
+    problems = [f"{model.id}: {problem}" for model in live_models() for problem in check_model(model)]
+    for problem in problems:
+        click.echo(problem)
+    click.echo(f"{len(live_models())} models, {len(problems)} problems")
+    sys.exit(1 if problems else 0)

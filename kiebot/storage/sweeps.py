@@ -1,0 +1,119 @@
+"""Finds rows left behind: their wake-up was lost, or their owner died. Every replica looks, none leads.
+
+Each query takes a bounded number of rows and skips those another sweeper has locked. A sweep only queues wake-ups: rows
+are worked on by jobs, under claims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kiebot.storage.claims import free
+from kiebot.wakeups import Advance, Deliver, Drain, RefreshCard
+
+_LANES = text(f"""
+    WITH old AS (
+        SELECT id, lane FROM inbox WHERE done_at IS NULL AND next_at < now() - make_interval(secs => :grace_s)
+        ORDER BY next_at LIMIT :most FOR UPDATE SKIP LOCKED
+    ), stranded AS (
+        SELECT old.id, lanes.key, lanes.revision FROM old JOIN lanes ON lanes.key = old.lane WHERE {free("lanes")}
+    ), marked AS (
+        UPDATE inbox SET swept_at = now() FROM stranded WHERE inbox.id = stranded.id
+    )
+    SELECT DISTINCT key, revision FROM stranded
+""")
+_GENERATIONS = text(f"""
+    SELECT id, revision FROM generations
+    WHERE finished_at IS NULL AND due_at < now() - make_interval(secs => :grace_s) AND {free("generations")}
+    ORDER BY due_at LIMIT :most FOR UPDATE SKIP LOCKED
+""")
+_CHATS = text(f"""
+    WITH old AS (
+        SELECT id, chat_id FROM outbox
+        WHERE sent_at IS NULL AND buried_at IS NULL AND next_at < now() - make_interval(secs => :grace_s)
+            AND {free("outbox")}
+        ORDER BY next_at LIMIT :most FOR UPDATE SKIP LOCKED
+    )
+    SELECT chat_id, max(id) AS newest FROM old GROUP BY chat_id
+""")
+_CARDS = text(f"""
+    SELECT generation_id, wanted_version FROM cards
+    WHERE wanted_version > sent_version AND next_at < now() - make_interval(secs => :grace_s) AND {free("cards")}
+    ORDER BY next_at LIMIT :most FOR UPDATE SKIP LOCKED
+""")
+_EXPIRED = text("""
+    SELECT h.generation_id FROM holds h
+    WHERE h.expires_at < now() AND NOT EXISTS (SELECT 1 FROM settlements s WHERE s.generation_id = h.generation_id)
+    LIMIT :most
+""")
+_PURGE = (
+    text("""
+        DELETE FROM inbox WHERE id IN (
+            SELECT id FROM inbox WHERE done_at < now() - interval '3 days' LIMIT :most FOR UPDATE SKIP LOCKED
+        )
+    """),
+    text("""
+        DELETE FROM outbox WHERE id IN (
+            SELECT id FROM outbox WHERE sent_at < now() - interval '30 days' LIMIT :most FOR UPDATE SKIP LOCKED
+        )
+    """),
+)
+_GAUGES = text("""
+    SELECT
+        (SELECT coalesce(extract(epoch FROM now() - min(received_at)), 0)::float8 FROM inbox WHERE done_at IS NULL),
+        (SELECT count(*) FROM outbox WHERE sent_at IS NULL AND buried_at IS NULL),
+        (SELECT count(*) FROM generations WHERE finished_at IS NULL)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits just now, for gauges."""
+
+    oldest_update_s: float
+    outbox: int
+    generations: int
+
+
+class SweepRepository:
+    """`grace_s`: how long a row may wait before its wake-up counts as lost."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def stranded_lanes(self, *, grace_s: float, most: int = 200) -> list[Drain]:
+        rows = await self._connection.execute(_LANES, _facts(grace_s, most))
+        return [Drain(row.key, row.revision) for row in rows]
+
+    async def due_generations(self, *, grace_s: float, most: int = 200) -> list[Advance]:
+        rows = await self._connection.execute(_GENERATIONS, _facts(grace_s, most))
+        return [Advance(row.id, row.revision) for row in rows]
+
+    async def waiting_chats(self, *, grace_s: float, most: int = 200) -> list[Deliver]:
+        rows = await self._connection.execute(_CHATS, _facts(grace_s, most))
+        return [Deliver(row.chat_id, row.newest) for row in rows]
+
+    async def cards_behind(self, *, grace_s: float, most: int = 200) -> list[RefreshCard]:
+        rows = await self._connection.execute(_CARDS, _facts(grace_s, most))
+        return [RefreshCard(row.generation_id, row.wanted_version) for row in rows]
+
+    async def expired_holds(self, *, most: int = 50) -> list[UUID]:
+        """Generations that never ended although their hold has run out."""
+        return list(await self._connection.scalars(_EXPIRED, {"most": most}))
+
+    async def purge(self, *, most: int = 2000) -> None:
+        """Forget what nobody needs: handled updates after three days (ids restart at random after a quiet week)."""
+        for statement in _PURGE:
+            await self._connection.execute(statement, {"most": most})
+
+    async def backlog(self) -> Backlog:
+        return Backlog(*(await self._connection.execute(_GAUGES)).one())
+
+
+def _facts(grace_s: float, most: int) -> Mapping[str, object]:
+    return {"grace_s": grace_s, "most": most}

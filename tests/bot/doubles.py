@@ -1,0 +1,159 @@
+"""A transaction in memory: keeps state like the database does, savepoints and refusals included."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from kiebot.delivery.outbox import Card, Draft, Row
+from kiebot.intake.lanes import LaneClaim, Waiting
+from kiebot.people import DraftRow, User
+from kiebot.wakeups import Deliver, Drain, Wakeup
+from tests.bot.tables import NotKept, Tables
+from tests.bot.works import FakeGenerations, FakeLedger
+
+
+class FakeTx:
+    """Implements kiebot.store.Tx over Tables."""
+
+    def __init__(self) -> None:
+        self.tables = Tables()
+        self.wakeups: list[Wakeup] = []
+        self.generations = FakeGenerations(self)
+        self.ledger = FakeLedger(self)
+        self.outbox = FakeOutbox(self)
+        self.cards = FakeCards(self)
+        self.users = FakeUsers(self)
+        self.drafts = FakeDrafts(self)
+        self.lanes = FakeLanes()
+
+    def savepoint(self) -> AbstractAsyncContextManager[object]:
+        return self._savepoint()
+
+    @asynccontextmanager
+    async def _savepoint(self) -> AsyncIterator[None]:
+        before = copy.copy(self.tables)
+        for name, table in vars(self.tables).items():
+            setattr(before, name, copy.copy(table))
+        try:
+            yield
+        except BaseException:
+            self.tables = before
+            raise
+
+
+class FakeOutbox:
+    def __init__(self, tx: FakeTx) -> None:
+        self._tx = tx
+
+    async def add_all(self, drafts: Sequence[Draft], owner: UUID | None) -> tuple[list[Row], list[Deliver]]:
+        self._tx.tables.outbox.extend(drafts)
+        return [], []
+
+    async def claim_head(self, chat_id: int, owner: UUID) -> Row | None:
+        raise NotKept
+
+    async def sent(self, row_id: int, owner: UUID, message_id: int) -> None:
+        raise NotKept
+
+    async def later(self, row_id: int, owner: UUID, *, pause_s: float, reason: str, free_try: bool = False) -> None:
+        raise NotKept
+
+    async def bury(self, row_id: int, owner: UUID, reason: str) -> None:
+        raise NotKept
+
+    async def move_chat(self, from_chat: int, to_chat: int) -> None:
+        raise NotKept
+
+    async def next_of(self, chat_id: int) -> int | None:
+        raise NotKept
+
+
+class FakeCards:
+    def __init__(self, tx: FakeTx) -> None:
+        self._tx = tx
+
+    async def want(self, generation_id: UUID, chat_id: int, message_id: int | None = None) -> int:
+        version, known = self._tx.tables.cards.get(generation_id, (0, None))
+        self._tx.tables.cards[generation_id] = (version + 1, known or message_id)
+        return version + 1
+
+    async def want_gone(self, generation_id: UUID) -> int:
+        raise NotKept
+
+    async def claim(self, generation_id: UUID, owner: UUID) -> Card | None:
+        raise NotKept
+
+    async def sent(self, card: Card, owner: UUID, *, message_id: int | None, quiet_s: float) -> bool:
+        raise NotKept
+
+    async def later(self, card: Card, owner: UUID, pause_s: float) -> None:
+        raise NotKept
+
+
+class FakeUsers:
+    def __init__(self, tx: FakeTx) -> None:
+        self._tx = tx
+
+    async def seen(self, user_id: int, first_name: str, language: str) -> User:
+        self._tx.tables.blocked.discard(user_id)
+        known = self._tx.tables.users.get(user_id)
+        if known is None:
+            self._tx.tables.users[user_id] = User(user_id, first_name, language)
+            return User(user_id, first_name, language, is_new=True)
+        spoken = known.language if user_id in self._tx.tables.chosen else language
+        self._tx.tables.users[user_id] = replace(known, first_name=first_name, language=spoken)
+        return self._tx.tables.users[user_id]
+
+    async def choose_language(self, user_id: int, language: str) -> None:
+        self._tx.tables.users[user_id] = replace(self._tx.tables.users[user_id], language=language)
+        self._tx.tables.chosen.add(user_id)
+
+    async def blocked_bot(self, user_id: int) -> None:
+        self._tx.tables.blocked.add(user_id)
+
+
+class FakeDrafts:
+    def __init__(self, tx: FakeTx) -> None:
+        self._tx = tx
+
+    async def load(self, user_id: int, chat_id: int) -> DraftRow | None:
+        return self._tx.tables.drafts.get((user_id, chat_id))
+
+    async def save(self, user_id: int, chat_id: int, state: Mapping[str, Any], message_id: int | None) -> int:
+        before = self._tx.tables.drafts.get((user_id, chat_id))
+        version = before.version + 1 if before else 1
+        self._tx.tables.drafts[user_id, chat_id] = DraftRow(version, copy.deepcopy(dict(state)), message_id)
+        return version
+
+    async def clear(self, user_id: int, chat_id: int) -> None:
+        self._tx.tables.drafts.pop((user_id, chat_id), None)
+
+    async def screen_is(self, user_id: int, chat_id: int, version: int, message_id: int) -> None:
+        row = self._tx.tables.drafts.get((user_id, chat_id))
+        if row and row.version == version:
+            self._tx.tables.drafts[user_id, chat_id] = replace(row, message_id=message_id)
+
+
+class FakeLanes:
+    async def claim(self, lane: str, owner: UUID, *, most: int) -> tuple[LaneClaim, list[Waiting]] | None:
+        raise NotKept
+
+    async def release(self, claim: LaneClaim) -> None:
+        raise NotKept
+
+    async def look_again(self, lane: str) -> Drain | None:
+        raise NotKept
+
+    async def finish(self, claim: LaneClaim, inbox_id: int) -> bool:
+        raise NotKept
+
+    async def failed(self, inbox_id: int, error: str, *, pause_s: float) -> int:
+        raise NotKept
+
+    async def bury(self, inbox_id: int, reason: str) -> int | None:
+        raise NotKept

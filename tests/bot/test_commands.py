@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from kiebot.bot.application import BotHandler
+from kiebot.bot.menu import commands, menus
+from kiebot.generation.catalog import kinds
+from kiebot.texts import LANGUAGES
+from tests.bot.people import Phone
+
+CYRILLIC = re.compile("[а-яА-Я]")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", [name for name, _ in commands("en")])
+async def test_a_command_of_the_menu_is_answered_in_the_users_language(anna: Phone, language: str, name: str) -> None:
+    anna.code = "ru-RU" if language == "ru" else "de"
+    await anna.says(f"/{name}")
+    assert len(anna.drafts) == 1
+    assert bool(CYRILLIC.search(anna.screen.text)) is (language == "ru")
+
+
+async def test_the_first_contact_opens_a_wallet_and_gives_the_welcome_credits_once(anna: Phone) -> None:
+    await anna.says("/start")
+    await anna.says("/start")
+    assert (await anna.tx.ledger.balance(anna.user_id)).available == 50_000
+    assert "50 credits" in anna.screen.text
+    assert "promotions" in {e.account for p in anna.tx.tables.postings.values() for e in p.entries}
+
+
+async def test_the_menu_leads_to_every_screen_and_back(anna: Phone) -> None:
+    await anna.says("/start")
+    home = anna.screen
+    for kind in kinds():
+        await anna.presses_word(f"k1:{kind.id}:0")
+        assert anna.screen.id == home.id  # pages replace one another
+        await anna.presses_word("n1:home")
+    for place in ("n1:balance", "h1:p:0", "n1:help", "n1:language"):
+        await anna.presses_word(place)
+        await anna.presses_word("n1:home")
+        assert anna.screen.id == home.id
+
+
+async def test_the_example_is_a_form_that_can_be_bought_at_once(anna: Phone) -> None:
+    await anna.says("/start")
+    await anna.presses_word("n1:example")
+    assert "cat" in anna.screen.text
+    await anna.presses_word("f1:g:")
+    assert len(anna.generations()) == 1
+
+
+async def test_a_chosen_language_outlives_telegrams_own(anna: Phone) -> None:
+    await anna.says("/language")
+    await anna.presses_word("Русский")
+    assert "Что сделаем" in anna.screen.text
+    await anna.says("/help")
+    assert CYRILLIC.search(anna.screen.text)
+
+
+async def test_a_link_opens_its_model_and_a_dead_link_says_so(anna: Phone) -> None:
+    await anna.says("/models")
+    await anna.presses_word("k1:image:0")
+    model = anna.button("m1:")
+    slug = (model.data or "").split("~")[0].removeprefix("m1:")
+    await anna.says(f"/start m_{slug}")
+    assert anna.screen.text.startswith(model.text.split(" · ")[0])
+    await anna.says("/start m_gone9")
+    assert "not on sale" in anna.screen.text
+    await anna.says("/start whatever-else")
+    assert "What shall we make" in anna.screen.text
+
+
+async def test_an_unknown_command_and_an_unusable_message_are_answered(anna: Phone) -> None:
+    await anna.says("/frobnicate now")
+    assert "/frobnicate" in anna.screen.text
+    sticker = {"file_id": "s", "file_unique_id": "u", "type": "regular", "width": 1, "height": 1}
+    await anna.sends(sticker={**sticker, "is_animated": False, "is_video": False})
+    assert "texts, pictures" in anna.screen.text
+    await anna.sends(dice={"emoji": "🎲", "value": 3})
+    assert "texts, pictures" in anna.screen.text
+
+
+async def test_the_menu_for_telegram_has_every_language_and_fits_its_limits(handler: BotHandler) -> None:
+    assert set(menus()) == {"", "ru"}
+    for menu in menus().values():
+        assert all(1 <= len(description) <= 256 for _, description in menu)
+    assert menus()[""] != menus()["ru"]
+
+
+async def test_balance_tells_what_is_reserved(anna: Phone) -> None:
+    await anna.says("/start")
+    await anna.presses_word("n1:example")
+    await anna.presses_word("f1:g:")
+    await anna.says("/balance")
+    (bought,) = anna.generations()
+    assert "1 work under way" in anna.screen.text
+    assert str(50 - bought.quote.price_millicredits / 1000).rstrip("0").rstrip(".") in anna.screen.text
+    assert "@helper" in anna.screen.text
