@@ -178,7 +178,7 @@ class Services:
         owner, database = adapters.incarnation, adapters.database
         result_sender = ResultSender(database, adapters.messenger, renderer, adapters.results)
         self.courier = Courier(database, adapters.messenger, renderer, result_sender, owner)
-        self.cards = CardKeeper(database, adapters.messenger, renderer, owner)
+        self.cards = CardKeeper(database, adapters.messenger, renderer, owner, adapters.clock)
         self.drainer = Drainer(database, handler, self.courier, owner)
         self.generations = Generations(adapters.tools())
 

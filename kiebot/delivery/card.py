@@ -6,6 +6,7 @@ from uuid import UUID
 
 import structlog
 
+from kiebot.clock import Clock
 from kiebot.delivery.outbox import Card
 from kiebot.delivery.ports import MessageGone, Messenger, Renderer, Say
 from kiebot.errors import OutcomeUnknown, Permanent, RateLimited, Transient
@@ -21,18 +22,19 @@ QUIET_S = 3.0  # between two edits of one card: Telegram bears about one message
 class CardKeeper:
     """Brings cards to their wanted version. Edits coalesce: only the newest version is sent."""
 
-    def __init__(self, store: Store, messenger: Messenger, renderer: Renderer, owner: UUID) -> None:
+    def __init__(self, store: Store, messenger: Messenger, renderer: Renderer, owner: UUID, clock: Clock) -> None:
         self._store = store
         self._messenger = messenger
         self._renderer = renderer
         self._owner = owner
+        self._clock = clock
 
     async def refresh(self, generation_id: UUID) -> None:
         """Show the newest version, unless another shows it just now or the last edit is too fresh."""
         async with self._store.transaction() as tx:
             card = await tx.cards.claim(generation_id, self._owner)
             generation = None if card is None else await tx.generations.get(generation_id)
-            facts = {} if generation is None else await _facts(tx, generation)
+            facts = {} if generation is None else await self._facts(tx, generation)
         if card is None or generation is None:
             return
         try:
@@ -79,9 +81,10 @@ class CardKeeper:
             await tx.cards.later(card, self._owner, pause_s)
             tx.wakeups.append(RefreshCard(card.generation_id, -card.wanted_version, pause_s))
 
-
-async def _facts(tx: Tx, generation: Generation) -> dict[str, object]:
-    """What the card tells beside the row: the place in the queue and the usual time."""
-    typical_s = await tx.generations.typical_seconds(generation.model_id)
-    ahead = await tx.generations.ahead_of(generation.id) if generation.state is State.ACCEPTED else 0
-    return {"ahead": ahead, "typical_s": typical_s}
+    async def _facts(self, tx: Tx, generation: Generation) -> dict[str, object]:
+        """What the card tells beside the row: the place in the queue, the usual time, the time so far."""
+        typical_s = await tx.generations.typical_seconds(generation.model_id)
+        ahead = await tx.generations.ahead_of(generation.id) if generation.state is State.ACCEPTED else 0
+        since = generation.submitted_at or generation.accepted_at
+        elapsed_s = max(0.0, (self._clock.now() - since).total_seconds())
+        return {"ahead": ahead, "typical_s": typical_s, "elapsed_s": elapsed_s}

@@ -104,7 +104,7 @@ class Courier:
             screen = row.payload.get("screen")
             if isinstance(screen, dict):
                 await tx.drafts.screen_is(screen["user_id"], row.chat_id, screen["version"], sent.message_id)
-            if row.kind in OUTCOMES and row.generation_id is not None:
+            if row.kind in OUTCOMES and row.generation_id is not None and not row.payload.get("resent"):
                 version = await tx.cards.want_gone(row.generation_id)
                 if version:
                     tx.wakeups.append(RefreshCard(row.generation_id, version))

@@ -62,7 +62,8 @@ class ResultSender:
             if generation is None:
                 raise Permanent("the generation is gone", code="bug")
             balance = await tx.ledger.balance(generation.user_id)
-        facts: dict[str, object] = {**row.payload, "available": balance.available}
+            charged = await tx.ledger.settled(generation.id)
+        facts: dict[str, object] = {**row.payload, "available": balance.available, "charged": charged}
         return generation, artifacts, facts
 
     async def _send_again(self, chat_id: int, artifacts: Sequence[Artifact], say: Say) -> Sent:

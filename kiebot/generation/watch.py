@@ -39,6 +39,8 @@ class Watcher:
         try:
             report = await self._tools.provider.query(generation.task_id)
         except Transient as error:
+            if isinstance(error, RateLimited):
+                await self._tools.poll_budget.refused(pause_s=error.retry_after_s)
             await self._later(
                 generation, claim, max(error.retry_after_s, self._interval(model, generation)), polled=True
             )

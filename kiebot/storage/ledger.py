@@ -63,6 +63,7 @@ _SETTLE = text("""
     INSERT INTO settlements (generation_id, outcome, amount) VALUES (:generation_id, :outcome, :amount)
     ON CONFLICT (generation_id) DO NOTHING RETURNING generation_id
 """)
+_SETTLED = text("SELECT amount FROM settlements WHERE generation_id = :generation_id")
 _TAKE_SLOT = text("UPDATE accounts SET running = running + 1 WHERE key = :key AND running < :most RETURNING running")
 _GIVE_SLOT = text("UPDATE accounts SET running = running - 1 WHERE key = :key")
 
@@ -135,6 +136,11 @@ class LedgerRepository:
         await self.open_wallet(user_id)
         posting = rules.grant(key, user_id, amount, reason=reason, actor=actor, source=source)
         return await self._post(posting)
+
+    async def settled(self, generation_id: UUID) -> Millicredits | None:
+        """What was captured (0: voided), None while it is open."""
+        amount: int | None = await self._connection.scalar(_SETTLED, {"generation_id": generation_id})
+        return amount
 
     async def take_slot(self, user_id: int, *, most: int) -> bool:
         """One more running generation for this user, unless the cap is reached."""
