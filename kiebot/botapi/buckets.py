@@ -80,6 +80,7 @@ class LocalShare:
         if at - now <= max_wait_s and send.count:
             self._overall.book(at, self._share, send.count)
             self._chats[send.chat].book(at, self._bucket(send), 1)
+            self._forget(now)
         return at - now
 
     def saw(self, send: Send, at: float, now: float) -> None:
@@ -88,8 +89,11 @@ class LocalShare:
             return
         self._overall.fill(at, self._share, send.count)
         self._chats[send.chat].fill(at, self._bucket(send), 1)
-        if len(self._chats) > _CHATS_KEPT:
-            self._forget(now)
+        self._forget(now)
+
+    @property
+    def chats_known(self) -> int:
+        return len(self._chats)
 
     def pause(self, chat: str, until: float, now: float) -> None:
         """Nothing to that chat until then; "" means to nobody."""
@@ -100,5 +104,7 @@ class LocalShare:
         return self._limits.group if send.is_group else self._limits.chat
 
     def _forget(self, now: float) -> None:
+        if len(self._chats) <= _CHATS_KEPT:
+            return
         for chat in [chat for chat, meter in self._chats.items() if meter.empty_at <= now]:
             del self._chats[chat]

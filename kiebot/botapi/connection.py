@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
+import ssl
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 from telegram.ext import BaseRateLimiter, ExtBot
 
 from kiebot.botapi.request import ApiRequest
@@ -21,7 +24,7 @@ _MEDIA_WRITE_S = 60.0  # per chunk of an upload, not for all of it
 _POOL_S = 10.0
 _POOL_SIZE = 64
 
-_TOKEN = re.compile(r"\d{3,}:[A-Za-z0-9_-]{10,}")
+_TOKEN = re.compile(r"\d{3,}(?::|%3A)[A-Za-z0-9_-]{10,}", re.IGNORECASE)
 _LOGGERS_THAT_NAME_URLS = ("httpx", "telegram.Bot", "telegram.ext.ExtBot")
 
 
@@ -67,8 +70,14 @@ def make_request(*, replica: str = "", pool_size: int = _POOL_SIZE) -> ApiReques
         write_timeout=_WRITE_S,
         media_write_timeout=_MEDIA_WRITE_S,
         pool_timeout=_POOL_S,
-        httpx_kwargs={"headers": {REPLICA_HEADER: name}} if name else None,
+        httpx_kwargs={"verify": trusted_roots(), "headers": {REPLICA_HEADER: name} if name else None},
     )
+
+
+@functools.cache
+def trusted_roots() -> ssl.SSLContext:
+    """Reading the certificates takes longer than all else about a client, so all clients share them."""
+    return httpx.create_ssl_context()
 
 
 def hide_tokens() -> None:

@@ -14,7 +14,7 @@ import httpx
 from telegram import Bot
 from telegram.error import BadRequest, InvalidToken
 
-from kiebot.botapi.connection import hide_tokens
+from kiebot.botapi.connection import hide_tokens, trusted_roots
 from kiebot.botapi.errors import asking, description, stopped
 from kiebot.errors import Permanent, Transient
 from kiebot.generation.ports import UserFile
@@ -33,7 +33,7 @@ class TelegramFiles:
         hide_tokens()
         self._bot = bot
         self._max_bytes = max_bytes
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False)
+        self._http = httpx.AsyncClient(verify=trusted_roots(), timeout=_TIMEOUT, follow_redirects=False)
 
     @asynccontextmanager
     async def open(self, file: UserFile) -> AsyncIterator[AsyncIterator[bytes]]:

@@ -198,8 +198,10 @@ class SharedRateLimiter(BaseRateLimiter[None]):
         return [f"{self._key}:pause", f"{self._key}:pause:{chat}"]
 
     def _redis_lost(self, error: Exception) -> None:
-        self._redis_again_at = self._clock.monotonic() + _REDIS_RETRY_S
-        log.warning("send.without_redis", error=type(error).__name__)
+        now = self._clock.monotonic()
+        if now >= self._redis_again_at:  # once for all calls that met the same outage
+            log.warning("send.without_redis", error=type(error).__name__)
+        self._redis_again_at = now + _REDIS_RETRY_S
 
 
 def _us(seconds: float) -> int:

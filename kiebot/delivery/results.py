@@ -43,8 +43,10 @@ class ResultSender:
         urls = [str(url) for url in _list(row.payload.get("urls"))]
         if row.kind == "failed" or not (urls or artifacts):
             return await self._messenger.send_text(row.chat_id, say.text, say.keyboard)
-        if artifacts:
+        if artifacts and row.payload.get("resent"):
             return await self._send_again(row.chat_id, artifacts, say)
+        if artifacts:  # an earlier try sent the files and was cut off after it
+            return await self._finish(row, len(artifacts), say)
         try:
             return await self._send_files(row, generation, urls, say)
         except (TooLarge, Permanent) as error:
@@ -68,7 +70,19 @@ class ResultSender:
 
     async def _send_again(self, chat_id: int, artifacts: Sequence[Artifact], say: Say) -> Sent:
         media = [Media(artifact.kind, artifact.file_id) for artifact in artifacts]
-        return await self._post(chat_id, media, say)
+        if _fits_one_message(media, say):
+            return await self._messenger.send_media(chat_id, media[0], say.text, say.keyboard)
+        try:
+            await self._messenger.send_album(chat_id, media)
+        except MediaRefused:  # Telegram keeps a silent clip as an animation, which no album takes
+            for item in media:
+                await self._messenger.send_media(chat_id, item, "", ())
+        return await self._messenger.send_text(chat_id, say.text, say.keyboard)
+
+    async def _finish(self, row: Row, files: int, say: Say) -> Sent:
+        if files == 1 and len(say.text) <= CAPTION_MAX:
+            return Sent(0)
+        return await self._messenger.send_text(row.chat_id, say.text, say.keyboard)
 
     async def _send_files(self, row: Row, generation: Generation, urls: Sequence[str], say: Say) -> Sent:
         async with AsyncExitStack() as stack:
@@ -78,7 +92,10 @@ class ResultSender:
             ]
             media = [_media(file, _file_name(generation, url, file)) for file, url in zip(files, urls, strict=False)]
             sent, media = await self._post_best(row.chat_id, media, say)
-        await self._keep(generation, urls, files, media, sent)
+            await self._keep(generation, urls, files, media, sent)
+        if not _fits_one_message(media, say):  # albums carry no buttons, long texts are no captions
+            text = await self._messenger.send_text(row.chat_id, say.text, say.keyboard)
+            return Sent(text.message_id, sent.file_ids)
         return sent
 
     async def _post_best(self, chat_id: int, media: list[Media], say: Say) -> tuple[Sent, list[Media]]:
@@ -92,11 +109,9 @@ class ResultSender:
             return await self._post(chat_id, plain, say), plain
 
     async def _post(self, chat_id: int, media: Sequence[Media], say: Say) -> Sent:
-        if len(media) == 1 and len(say.text) <= CAPTION_MAX:
+        if _fits_one_message(media, say):
             return await self._messenger.send_media(chat_id, media[0], say.text, say.keyboard)
-        album = await self._messenger.send_album(chat_id, media)
-        text = await self._messenger.send_text(chat_id, say.text, say.keyboard)  # albums carry no buttons
-        return Sent(text.message_id, album.file_ids)
+        return await self._messenger.send_album(chat_id, media)
 
     async def _keep(
         self,
@@ -106,7 +121,7 @@ class ResultSender:
         media: Sequence[Media],
         sent: Sent,
     ) -> None:
-        """File ids send a result again without an upload. A crash before this costs an upload, nothing else."""
+        """File ids send a result again without an upload, and tell a later try that the files stand in the chat."""
         rows = [
             Artifact(generation.id, position, item.kind, file.mime, file.size_bytes, file_id, url)
             for position, (item, file, file_id, url) in enumerate(zip(media, files, sent.file_ids, urls, strict=False))
@@ -114,6 +129,10 @@ class ResultSender:
         async with self._store.transaction() as tx:
             for artifact in rows:
                 await tx.generations.add_artifact(artifact)
+
+
+def _fits_one_message(media: Sequence[Media], say: Say) -> bool:
+    return len(media) == 1 and len(say.text) <= CAPTION_MAX
 
 
 def _media(file: Fetched, file_name: str) -> Media:

@@ -154,7 +154,7 @@ async def test_a_cut_connection_and_a_closed_port_are_passing_faults(
 ) -> None:
     telegram.sim.faults.cuts_after("getUpdates")
     with pytest.raises(Transient):
-        await source.fetch(0, timeout_s=3)
+        await source.fetch(0, timeout_s=0)
     nobody = TelegramSource(telegram.sim.token, is_stop, api_url=f"http://127.0.0.1:{unused_tcp_port}")
     with pytest.raises(Transient):
         await nobody.fetch(0, timeout_s=3)
