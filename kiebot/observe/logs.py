@@ -36,7 +36,8 @@ QUIET: dict[str, int] = {
 }
 """Libraries that tell every request or job: this level and above, except at level DEBUG."""
 
-FLUSH_S = 1.0
+FLUSH_S = 0.5
+"""Waited for lines to be written, twice when the process ends: a stuck reader delays that end by a second."""
 
 _redactor = Redactor()
 

@@ -125,17 +125,32 @@ class SimUser(ChatView):
         return self._sends_file("document", data, file_name, mime, caption, chat)
 
     async def sends_video(
-        self, data: bytes, file_name: str = "video.mp4", mime: str = "video/mp4", caption: str = ""
+        self,
+        data: bytes,
+        file_name: str = "video.mp4",
+        mime: str = "video/mp4",
+        caption: str = "",
+        *,
+        seconds: int = 1,
     ) -> UserAction:
-        return self._sends_file("video", data, file_name, mime, caption, None)
+        """`seconds`: the length as the sender's app tells it."""
+        return self._sends_file("video", data, file_name, mime, caption, None, seconds)
 
     async def sends_audio(
-        self, data: bytes, file_name: str = "audio.mp3", mime: str = "audio/mpeg", caption: str = ""
+        self,
+        data: bytes,
+        file_name: str = "audio.mp3",
+        mime: str = "audio/mpeg",
+        caption: str = "",
+        *,
+        seconds: int = 1,
     ) -> UserAction:
-        return self._sends_file("audio", data, file_name, mime, caption, None)
+        return self._sends_file("audio", data, file_name, mime, caption, None, seconds)
 
-    async def sends_voice(self, data: bytes, file_name: str = "", mime: str = "audio/ogg") -> UserAction:
-        return self._sends_file("voice", data, file_name, mime, "", None)
+    async def sends_voice(
+        self, data: bytes, file_name: str = "", mime: str = "audio/ogg", *, seconds: int = 1
+    ) -> UserAction:
+        return self._sends_file("voice", data, file_name, mime, "", None, seconds)
 
     async def sends_album(self, pictures: list[bytes], caption: str = "") -> list[UserAction]:
         """Several photos as one album: one update each, sharing a media_group_id."""
@@ -148,9 +163,16 @@ class SimUser(ChatView):
         return actions
 
     def _sends_file(
-        self, kind: str, data: bytes, file_name: str, mime: str, caption: str, chat: SimGroup | None
+        self,
+        kind: str,
+        data: bytes,
+        file_name: str,
+        mime: str,
+        caption: str,
+        chat: SimGroup | None,
+        seconds: int = 1,
     ) -> UserAction:
-        file = self.bot.files.add(kind, data, file_name, mime)
+        file = self.bot.files.add(kind, data, file_name, mime, seconds)
         fields = file_fields(file) | ({"caption": caption} if caption else {})
         return self._writes(kind, fields, chat, file)
 

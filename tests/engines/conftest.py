@@ -1,4 +1,4 @@
-"""A home that is ready (made once), copies of it, fresh ones, and users in other processes."""
+"""A home that is ready (made once), fresh ones, and users in other processes."""
 
 from __future__ import annotations
 
@@ -49,16 +49,6 @@ def home(made_home: Path) -> Iterator[Path]:
     """A home whose data was made before, nothing running; whatever a test leaves running there is ended."""
     yield made_home
     end_engines(made_home)
-
-
-@pytest.fixture
-def own_home(made_home: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of that home, for tests that change what is in it."""
-    home = tmp_path / "home"
-    shutil.copytree(made_home, home)
-    yield home
-    end_engines(home)
-    shutil.rmtree(home)
 
 
 @pytest.fixture

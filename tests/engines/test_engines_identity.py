@@ -37,15 +37,15 @@ def public_dir() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(not namespaces_allowed(), reason="this system allows no user namespaces")
-async def test_in_a_namespace_files_stay_roots_and_private_parents_private(own_home: Path) -> None:
-    before = modes(own_home) | modes(find_binaries().postgres.path)
-    with open_with(Wish(own_home, durable=False, linger_s=0, ways=(NAMESPACE,))) as engines:
+async def test_in_a_namespace_files_stay_roots_and_private_parents_private(home: Path) -> None:
+    before = modes(home) | modes(find_binaries().postgres.path)
+    with open_with(Wish(home, durable=False, linger_s=0, ways=(NAMESPACE,))) as engines:
         await serves(engines)
-        postgres = engine_pids(own_home)["postgres"]
-        assert Path(f"/proc/{postgres}/uid_map").read_text().split() == [str(nobody().pw_uid), "0", "1"]
-        assert {path.stat().st_uid for path in (own_home / "engines/data").rglob("*")} == {0}
-    assert modes(own_home) | modes(find_binaries().postgres.path) == before
-    assert 0o700 in modes(own_home).values()
+        postgres = engine_pids(home)["postgres"]
+        assert uid_map(postgres) == [nobody().pw_uid, 0, 1]
+        assert {path.stat().st_uid for path in (home / "engines/data").rglob("*")} == {0}
+    assert modes(home) | modes(find_binaries().postgres.path) == before
+    assert 0o700 in modes(home).values()
 
 
 async def test_nobody_takes_over_the_data_of_a_home_it_can_reach(made_home: Path, public_dir: Path) -> None:
@@ -84,11 +84,11 @@ async def test_programs_and_data_out_of_reach_get_a_place_of_their_own(tmp_path:
     assert modes(private)[private] == 0o700
 
 
-def test_data_that_nobody_cannot_reach_is_never_replaced_by_empty_data(own_home: Path, public_dir: Path) -> None:
-    own_home.parent.chmod(0o700)
+def test_data_that_nobody_cannot_reach_is_never_replaced_by_empty_data(home: Path, public_dir: Path) -> None:
+    assert not stat.S_IMODE(home.parent.stat().st_mode) & 0o077
     with pytest.raises(EngineError, match=r"out of reach .* KIEBOT_HOME"):
-        open_with(Wish(own_home, durable=False, linger_s=0, ways=(NOBODY,), system=public_dir / "system"))
-    end_engines(own_home)
+        open_with(Wish(home, durable=False, linger_s=0, ways=(NOBODY,), system=public_dir / "system"))
+    end_engines(home)
     assert not (public_dir / "system").exists()
 
 
@@ -105,6 +105,10 @@ def modes(path: Path) -> dict[Path, int]:
     }
 
 
+def uid_map(pid: int) -> list[int]:
+    return [int(number) for number in Path(f"/proc/{pid}/uid_map").read_text().split()]
+
+
 def nobody() -> pwd.struct_passwd:
     return pwd.getpwnam("nobody")
 
@@ -116,9 +120,19 @@ def out_of_reach(private: Path) -> BinaryDirs:
 
 
 def copied(program: Program, private: Path, levels: int) -> Path:
+    """A copy of the program's directory or tree, and of the libraries a wheel keeps beside its package."""
     source = program.path.parents[levels - 1]
     if levels == 2 and not (source / "share").is_dir():
         pytest.skip("the PostgreSQL of this machine cannot be moved")
-    target = private / program.path.name
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("include", "pgxs"))
+    target = private / "site" / "/".join(source.parts[-levels:])
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("include", "pgxs"), copy_function=linked)
+    for libraries in source.parent.parent.glob(f"{source.parent.name}.libs"):
+        shutil.copytree(libraries, private / "site" / libraries.name, copy_function=linked)
     return target / program.path.parent.relative_to(source)
+
+
+def linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)

@@ -39,6 +39,15 @@ async def test_a_real_client_is_answered_over_a_real_port() -> None:
         assert "server" not in answer.headers
 
 
+async def test_answers_do_not_wait_for_the_client_to_confirm_their_first_half() -> None:
+    async with serving(Behind().app()) as web, httpx.AsyncClient(base_url=web.url) as http:
+        await http.get("/healthz")
+        began = time.monotonic()
+        for _ in range(20):
+            await http.get("/healthz")
+        assert time.monotonic() - began < 20 * 0.03
+
+
 async def test_httptools_is_used_where_it_is_installed() -> None:
     pytest.importorskip("httptools")
     made = server._Server(Behind().app(), bind("127.0.0.1", 0))

@@ -40,7 +40,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class SentFile:
-    """A file as one bot knows it: kind, id and download path. `content_type` is the uploader's claim."""
+    """A file as one bot knows it: kind, id and download path. `content_type` and `seconds` are the sender's claims."""
 
     kind: str
     file_id: str
@@ -49,6 +49,7 @@ class SentFile:
     content_type: str
     path: str
     photo_size_ids: tuple[str, ...] = ()
+    seconds: int = 1
 
     def as_json(self) -> Json | list[Json]:
         """The value of the message field named like the kind."""
@@ -61,7 +62,7 @@ class SentFile:
         if self.kind in ("video", "animation"):
             facts |= {"width": self.content.sniffed.width or 640, "height": self.content.sniffed.height or 360}
         if self.kind in ("video", "animation", "audio", "voice"):
-            facts["duration"] = 1
+            facts["duration"] = self.seconds
         if self.kind != "voice" and self.file_name:
             facts["file_name"] = self.file_name
         return facts
@@ -100,15 +101,15 @@ class FileStore:
     _bytes: int = 0
     _by_id: dict[str, SentFile] = field(default_factory=dict)
     _by_path: dict[str, SentFile] = field(default_factory=dict)
-    _known: dict[tuple[str, str, str], SentFile] = field(default_factory=dict)
+    _known: dict[tuple[str, str, str, int], SentFile] = field(default_factory=dict)
 
-    def add(self, kind: str, data: bytes, file_name: str, content_type: str) -> SentFile:
+    def add(self, kind: str, data: bytes, file_name: str, content_type: str, seconds: int = 1) -> SentFile:
         """The file of that kind and content: the same one, ids included, when it is already there."""
         content = self._content(data)
-        key = (kind, content.digest, file_name)
+        key = (kind, content.digest, file_name, seconds)
         known = self._known.get(key)
         if known is None:
-            known = self._register(kind, content, file_name, content_type)
+            known = self._register(kind, content, file_name, content_type, seconds)
             self._known[key] = known
         return known
 
@@ -184,13 +185,13 @@ class FileStore:
             oldest.data, oldest.is_evicted = b"", True
             self._known = {key: file for key, file in self._known.items() if key[1] != oldest.digest}
 
-    def _register(self, kind: str, content: Content, file_name: str, content_type: str) -> SentFile:
+    def _register(self, kind: str, content: Content, file_name: str, content_type: str, seconds: int) -> SentFile:
         count = 3 if kind == "photo" else 1
         ids = tuple(self._new_id(kind) for _ in range(count))
         extension = _EXTENSIONS.get(content.sniffed.mime) or (file_name.rsplit(".", 1)[-1] if "." in file_name else "")
         path = f"{kind}s/file_{len(self._by_path)}" + (f".{extension}" if extension else "")
         size_ids = ids if kind == "photo" else ()
-        file = SentFile(kind, ids[-1], content, file_name, content_type, path, size_ids)
+        file = SentFile(kind, ids[-1], content, file_name, content_type, path, size_ids, seconds)
         self._by_path[path] = file
         self._by_id |= dict.fromkeys(ids, file)
         return file
