@@ -63,6 +63,11 @@ class Stores:
     def described(self) -> str:
         return self.engines.described if self.engines is not None else "given by DATABASE_URL and REDIS_URL"
 
+    @property
+    def secrets(self) -> list[str]:
+        """Addresses with passwords in them, for the redaction of logs."""
+        return [self.database_url, self.redis_url, self.lease_url, self.migrate_url]
+
     def close(self) -> None:
         if self.engines is not None:
             self.engines.close()

@@ -8,35 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from uuid import UUID
 
 import structlog
-from sqlalchemy import text
 
 from kiebot import __version__
 from kiebot.bootstrap import LEASE_NAME, Adapters, Services, Stores
 from kiebot.bot.application import BotHandler
-from kiebot.bot.menu import menus
 from kiebot.bot.rendering import BotRenderer
 from kiebot.bot.settings import BotSettings
 from kiebot.errors import KiebotError, Permanent, Transient
+from kiebot.gauges import Gauges, note_backlog
+from kiebot.generation.service import Generations
 from kiebot.generation.tools import Limits
-from kiebot.intake.poller import Poller
+from kiebot.intake.poller import PollerStats
 from kiebot.jobs.tasks import functions
 from kiebot.jobs.worker import Worker
-from kiebot.kie.callbacks import CallbackVerifier
+from kiebot.leading import Leading
 from kiebot.lease.candidate import Candidate
-from kiebot.lease.term import Term
+from kiebot.lease.chronicle import Standing
 from kiebot.observe import logs
 from kiebot.observe.metrics import METRICS
 from kiebot.settings import Settings
-from kiebot.storage.engine import is_outage
 from kiebot.storage.migrate import HEAD, migrate, schema_version
-from kiebot.storage.sweeps import Backlog
 from kiebot.supervise import Supervisor
 from kiebot.sweepers import Heartbeat, Sweeper
+from kiebot.visitors import Visitors
 from kiebot.web.app import make_app
 from kiebot.web.server import serve
 
@@ -44,9 +40,6 @@ log = structlog.get_logger()
 
 STORE_WAIT_S = 1.0
 TELEGRAM_PATIENCE_S = 10.0
-WEBHOOK_CHECK_S = 60.0
-DEAF_AFTER_S = 60.0
-PROBE_TIMEOUT_S = 2.0
 
 
 class Replica:
@@ -60,14 +53,30 @@ class Replica:
         self._supervisor = Supervisor(self._clock)
         self._stopping = asyncio.Event()
         self._leaving_now = asyncio.Event()
-        self._backlog = Backlog(0.0, 0, 0)
         self._candidate: Candidate | None = None
-        self._poller: Poller | None = None
-        self._worker: Worker | None = None
+        self._leading = Leading(self._adapters)
+        self._services: Services | None = None
+        self.worker: Worker | None = None
         self._heartbeat = Heartbeat(
             self._adapters.database, self._clock, self._adapters.incarnation, settings.replica_id, self._facts
         )
-        self._services: Services | None = None
+
+    @property
+    def is_draining(self) -> bool:
+        return self._stopping.is_set()
+
+    @property
+    def standing(self) -> Standing | None:
+        return self._candidate.describe() if self._candidate is not None else None
+
+    @property
+    def poller_stats(self) -> PollerStats | None:
+        return self._leading.stats
+
+    @property
+    def generations(self) -> Generations | None:
+        """Once the worker runs."""
+        return self._services.generations if self._services is not None else None
 
     def request_stop(self) -> None:
         """Drain and leave. Asked a second time: leave at once."""
@@ -118,21 +127,22 @@ class Replica:
     async def _start_parts(self) -> None:
         services = Services(self._adapters, *await self._bot())
         adapters, settings = self._adapters, self._settings
-        sweeper = Sweeper(adapters.database, self._clock, on_backlog=self._note_backlog)
+        sweeper = Sweeper(adapters.database, self._clock, on_backlog=note_backlog)
         self._candidate = Candidate(
             adapters.lease_store,
             name=f"{LEASE_NAME}:{settings.bot_id}",
             replica=settings.replica_id,
             clock=self._clock,
             timing=settings.lease_timing(),
-            work=self._lead,
+            work=self._leading.lead,
             on_transition=lambda transition: METRICS.lease_transitions.labels(kind=transition.kind).inc(),
         )
         self._supervisor.start("heartbeat", self._heartbeat.run)
         self._supervisor.start("worker", lambda: self._work(services))
         self._supervisor.start("sweeper", sweeper.run)
         self._supervisor.start("candidate", self._candidate.run)
-        self._supervisor.start("loop-lag", self._watch_loop)
+        gauges = Gauges(adapters, self._supervisor)
+        self._supervisor.start("gauges", lambda: gauges.run(self))
         log.info(
             "replica.started",
             replica=settings.replica_id,
@@ -171,12 +181,13 @@ class Replica:
         settings = self._settings
         if settings.port is None:
             return
+        visitors = Visitors(self._adapters, self)
         app = make_app(
-            ready=self._readiness,
+            ready=visitors.readiness,
             metrics=METRICS.render,
-            receive=self._receive if settings.bot_mode == "webhook" else None,
+            receive=visitors.receive if settings.bot_mode == "webhook" else None,
             webhook_secret=settings.webhook_secret_value,
-            knock=self._knock if settings.public_url else None,
+            knock=visitors.knock if settings.public_url else None,
         )
         port = settings.port
         self._supervisor.start("web", lambda: serve(app, host="0.0.0.0", port=port))  # noqa: S104 - a public server
@@ -185,7 +196,7 @@ class Replica:
 
     async def _work(self, services: Services) -> None:
         adapters, settings = self._adapters, self._settings
-        self._worker = Worker(
+        self.worker = Worker(
             functions(services),
             context=services,
             pool=adapters.redis,
@@ -194,126 +205,22 @@ class Replica:
             max_jobs=settings.max_jobs,
         )
         self._services = services
-        await self._worker.async_run()
-
-    async def _lead(self, term: Term) -> None:
-        """The holder's work: poll, or keep the webhook."""
-        if self._settings.bot_mode == "webhook":
-            await self._keep_webhook()
-        source = self._adapters.source()
-        self._poller = Poller(
-            source, self._adapters.inbox, self._adapters.queue, clock=self._clock, prepare=self._prepare_polling
-        )
-        try:
-            await self._poller.run(term)
-        finally:
-            await source.aclose()
-
-    async def _prepare_polling(self) -> None:
-        await self._adapters.setup.ensure_polling()
-        await self._sync_commands()
-
-    async def _keep_webhook(self) -> None:
-        address = self._settings.webhook_address or ""
-        while True:
-            try:
-                await self._adapters.setup.ensure_webhook(address, self._settings.webhook_secret_value)
-                await self._sync_commands()
-            except KiebotError as error:
-                log.error("webhook.not_set", why=str(error))
-                await self._clock.sleep(5.0)
-                continue
-            await self._clock.sleep(WEBHOOK_CHECK_S)
-
-    async def _sync_commands(self) -> None:
-        try:
-            await self._adapters.setup.sync_commands(menus())
-        except KiebotError as error:  # a menu is no reason not to listen
-            log.warning("commands.not_synced", why=str(error))
-
-    async def _watch_loop(self) -> None:
-        """How late the event loop comes: what blocks it blocks everybody."""
-        while True:
-            before = time.monotonic()
-            await asyncio.sleep(0.5)
-            METRICS.loop_lag_seconds.set(max(0.0, time.monotonic() - before - 0.5))
-
-    # The web part's questions
-
-    async def _receive(self, raw: bytes) -> None:
-        drains = await self._adapters.inbox.record([self._adapters.updates.read(raw)], token=None)
-        await self._adapters.queue.drains(drains)
-
-    async def _knock(self, attempt_id: UUID, headers: Mapping[str, str], body: bytes) -> int:
-        key = self._settings.kie_webhook_key
-        verifier = CallbackVerifier(key.get_secret_value() if key else None)
-        knock = verifier.check(headers, body, now_s=self._clock.now().timestamp())
-        if knock.refused is not None:
-            log.warning("callback.refused", why=knock.refused)
-            return 401
-        if self._services is None:
-            return 503
-        try:
-            known = await self._services.generations.knock(attempt_id, knock.task_id)
-        except Transient:
-            return 503
-        return 200 if known else 404
-
-    async def _readiness(self) -> Mapping[str, str]:
-        """Green on a standby: readiness never depends on the lease."""
-        return {
-            "replica": "draining" if self._stopping.is_set() else "ok" if self._worker else "starting",
-            "postgres": await self._probe(self._ask_postgres),
-            "redis": await self._probe(self._ask_redis),
-            "updates": self._hearing(),
-        }
-
-    async def _ask_postgres(self) -> None:
-        async with self._adapters.engine.connect() as connection:
-            await connection.execute(text("SELECT 1"))
-
-    async def _ask_redis(self) -> None:
-        await self._adapters.redis.ping()
-
-    @staticmethod
-    async def _probe(ask: Callable[[], Awaitable[None]]) -> str:
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                await ask()
-        except Exception as error:
-            return "unreachable" if is_outage(error) else type(error).__name__
-        return "ok"
-
-    def _hearing(self) -> str:
-        """A holder whose polls do not end is deaf, however alive it looks."""
-        if self._candidate is None or not self._candidate.is_holder or self._settings.bot_mode == "webhook":
-            return "ok"
-        standing = self._candidate.describe()
-        last = self._poller.last_completed_poll_at if self._poller else None
-        silent_s = (self._clock.now() - last).total_seconds() if last else standing.held_s
-        return "ok" if min(silent_s, standing.held_s) < DEAF_AFTER_S else f"no poll ended for {int(silent_s)} s"
+        await self.worker.async_run()
 
     def _facts(self) -> dict[str, object]:
         """What the heartbeat tells operators."""
-        standing = self._candidate.describe() if self._candidate else None
+        standing = self.standing
         return {
             "version": __version__,
             "mode": self._settings.bot_mode,
             "is_holder": bool(standing and standing.is_holder),
             "term": standing.term if standing else None,
             "held_s": round(standing.held_s, 1) if standing else 0,
-            "jobs": self._worker.running if self._worker else 0,
+            "jobs": self.worker.running if self.worker else 0,
             "slots": self._settings.max_jobs,
             "restarts": dict(self._supervisor.restarts),
             "draining": self._stopping.is_set(),
         }
-
-    def _note_backlog(self, backlog: Backlog) -> None:
-        self._backlog = backlog
-        METRICS.inbox_oldest_seconds.set(backlog.oldest_update_s)
-        METRICS.outbox_pending.set(backlog.outbox)
-        METRICS.generations_open.set(backlog.generations)
-        METRICS.is_leader.set(1 if self._candidate and self._candidate.is_holder else 0)
 
     # Stopping
 
@@ -338,8 +245,8 @@ class Replica:
         log.info("replica.draining", replica=self._settings.replica_id)
         await self._supervisor.stop("candidate")  # the lease goes to another replica at once
         await self._supervisor.stop("sweeper")
-        if self._worker is not None:
-            await self._drain(self._worker)
+        if self.worker is not None:
+            await self._drain(self.worker)
         await self._supervisor.stop("worker")
         await self._supervisor.stop("heartbeat")
         await self._heartbeat.leave()

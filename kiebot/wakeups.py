@@ -14,10 +14,11 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """A lane has updates to handle."""
+    """A lane has updates to handle; after `delay_s`, when the first of them is to be tried again."""
 
     lane: str
     revision: int
+    delay_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

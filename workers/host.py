@@ -83,6 +83,7 @@ async def host_replica() -> None:
     Raises: CancelledError once it has stopped as asked; SystemExit with the replica's status otherwise.
     """
     from kiebot.bootstrap import open_stores
+    from kiebot.observe.logs import redact_values
     from kiebot.replica import Replica, set_up_logs
     from kiebot.settings import ConfigurationError, load_settings
 
@@ -94,6 +95,7 @@ async def host_replica() -> None:
         raise SystemExit(EXIT_CONFIGURATION) from None
     set_up_logs(settings)  # again after arq's command has configured logging its own way
     stores = await asyncio.to_thread(open_stores, settings)
+    redact_values(stores.secrets)
     try:
         await _until_stopped(Replica(settings, stores))
     finally:

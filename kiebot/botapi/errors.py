@@ -15,6 +15,7 @@ from kiebot.botapi.request import FloodWait, NotSent, UploadTooLarge
 from kiebot.delivery.ports import ChatGone, ChatMigrated, MediaRefused, MessageGone
 from kiebot.errors import AccountStopped, KiebotError, OutcomeUnknown, Permanent, RateLimited, Transient
 from kiebot.intake.ports import Conflict
+from kiebot.observe.metrics import METRICS
 
 _TOKEN_RETRY_S = 60.0
 
@@ -86,7 +87,8 @@ _FORBIDDEN_CODES = {
 def sending(what: str) -> Iterator[None]:
     """Translate for calls that change something: an answer that did not come leaves the outcome unknown."""
     try:
-        yield
+        with METRICS.telegram_call(what):
+            yield
     except KiebotError:
         raise
     except TelegramError as error:
@@ -117,6 +119,7 @@ def description(error: Exception) -> str:
 def _sending_error(what: str, error: TelegramError) -> KiebotError:
     match error:
         case RetryAfter():
+            METRICS.telegram_retry_after_seconds.inc(wait_s(error))
             return RateLimited(f"{what}: {_text(error)}", retry_after_s=wait_s(error))
         case PtbChatMigrated():
             return ChatMigrated(error.new_chat_id)

@@ -9,6 +9,7 @@ import click
 
 from kiebot.bootstrap import Stores, open_stores
 from kiebot.engines import EngineError
+from kiebot.observe.logs import redact_values
 from kiebot.replica import Replica, set_up_logs
 from kiebot.settings import Settings, load_settings
 
@@ -20,6 +21,7 @@ def run() -> None:
     set_up_logs(settings)
     try:
         stores = open_stores(settings)
+        redact_values(stores.secrets)
     except EngineError as error:
         raise click.ClickException(str(error)) from None
     try:

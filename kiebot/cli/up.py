@@ -25,6 +25,7 @@ def up(replicas: int) -> None:
     logs.install(level=settings.log_level, log_format=settings.log_format, secrets=settings.secret_values())
     try:
         stores = open_stores(settings)
+        logs.redact_values(stores.secrets)
     except EngineError as error:
         raise click.ClickException(str(error)) from None
     try:

@@ -12,6 +12,7 @@ from kiebot.delivery.outbox import Row, say_of
 from kiebot.delivery.ports import ChatGone, ChatMigrated, MessageGone, Messenger, Renderer, Say, Sent
 from kiebot.delivery.results import ResultSender
 from kiebot.errors import OutcomeUnknown, Permanent, RateLimited, Transient
+from kiebot.observe.metrics import METRICS
 from kiebot.store import Store
 from kiebot.wakeups import Deliver, RefreshCard
 
@@ -80,6 +81,7 @@ class Courier:
             log.exception("outbox.failed", outbox_id=row.id)
             return await self._try_again(row, min(2.0**row.attempts, 60.0), error)
         await self._mark_sent(row, sent)
+        METRICS.messages.labels(kind=row.kind, outcome="sent").inc()
         return True
 
     async def _dispatch(self, row: Row) -> Sent:
@@ -110,6 +112,7 @@ class Courier:
                     tx.wakeups.append(RefreshCard(row.generation_id, version))
 
     async def _later(self, row: Row, pause_s: float, reason: str, *, free_try: bool = False) -> None:
+        METRICS.messages.labels(kind=row.kind, outcome="later").inc()
         async with self._store.transaction() as tx:
             await tx.outbox.later(row.id, self._owner, pause_s=pause_s, reason=reason, free_try=free_try)
             tx.wakeups.append(Deliver(row.chat_id, _retry_revision(row), pause_s))
@@ -137,6 +140,7 @@ class Courier:
             tx.wakeups.append(Deliver(new_chat_id, _retry_revision(row)))
 
     async def _bury(self, row: Row, error: Exception) -> None:
+        METRICS.messages.labels(kind=row.kind, outcome="buried").inc()
         log.warning("outbox.buried", outbox_id=row.id, kind=row.kind, why=str(error))
         async with self._store.transaction() as tx:
             await tx.outbox.bury(row.id, self._owner, str(error))

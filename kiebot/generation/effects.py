@@ -23,6 +23,7 @@ from kiebot.generation.machine import (
 from kiebot.generation.model import Claim, Generation, State
 from kiebot.generation.pricing import settle
 from kiebot.ids import new_id
+from kiebot.observe.metrics import METRICS
 from kiebot.store import Tx
 from kiebot.wakeups import Advance, Deliver, RefreshCard
 
@@ -118,6 +119,8 @@ async def _save(tx: Tx, before: Generation, after: Generation, due_in_s: float |
 
 async def _tell_onlookers(tx: Tx, before: Generation, after: Generation) -> None:
     """The status card, and the user's next waiting generation when a running slot came free."""
+    if after.state.is_final and not before.state.is_final:
+        METRICS.generations.labels(model=after.model_id, outcome=after.failure or "ok").inc()
     if after.state is not before.state and not after.state.is_final:
         version = await tx.cards.want(after.id, after.chat_id)
         tx.wakeups.append(RefreshCard(after.id, version))

@@ -14,6 +14,7 @@ from kiebot.generation.model import Claim, Generation
 from kiebot.generation.ports import TaskReport, TaskState
 from kiebot.generation.product import Model
 from kiebot.generation.tools import Tools
+from kiebot.observe.metrics import METRICS
 from kiebot.wakeups import Advance
 
 log = structlog.get_logger()
@@ -115,6 +116,9 @@ class Watcher:
     ) -> None:
         async with self._tools.store.transaction() as tx:
             applied = await apply(tx, generation.id, event, due_in_s=due_in_s, ends=claim)
+        if applied.generation.state.is_final and not applied.before.is_final:
+            took_s = (self._tools.clock.now() - generation.accepted_at).total_seconds()
+            METRICS.generation_seconds.labels(outcome=applied.generation.failure or "ok").observe(took_s)
         state = applied.generation.state.value
         log.info("generation.step", generation_id=str(generation.id), event_kind=type(event).__name__, state=state)
 

@@ -17,13 +17,16 @@ import structlog
 from kiebot.delivery.outbox import Draft, Row
 from kiebot.errors import Transient
 from kiebot.intake.lanes import LaneClaim, Waiting
+from kiebot.observe.metrics import METRICS
 from kiebot.store import Store, Tx
+from kiebot.wakeups import Drain
 
 log = structlog.get_logger()
 
 MOST_PER_DRAIN = 10  # then the lane queues itself at the tail, so that a hot chat does not slow the others
 MAX_TRIES = 5
 RETRY_PAUSES_S = (0.5, 2.0, 8.0, 20.0)
+CLOCKS_DIFFER_S = 0.1  # a retry that came before its time by the database's clock would be left to the sweepers
 
 
 class Malformed(Exception):
@@ -85,7 +88,8 @@ class Drainer:
         if press is not None:
             self._sender.answer_press(press)
         try:
-            rows = await self._handle(claim, update)
+            with METRICS.update("press" if press is not None else "message"):
+                rows = await self._handle(claim, update)
         except Transient:
             raise
         except Malformed as error:
@@ -112,6 +116,8 @@ class Drainer:
         pause_s = RETRY_PAUSES_S[min(update.attempts, len(RETRY_PAUSES_S) - 1)]
         async with self._store.transaction() as tx:
             tries = await tx.lanes.failed(update.id, f"{type(error).__name__}: {error}", pause_s=pause_s)
+            if tries < MAX_TRIES:
+                tx.wakeups.append(Drain(claim.lane, _retry_revision(update, tries), pause_s + CLOCKS_DIFFER_S))
         log.warning("update.failed", inbox_id=update.id, tries=tries, exc_info=error)
         if tries < MAX_TRIES:
             return False
@@ -124,6 +130,7 @@ class Drainer:
             drafts = await self._handler.apologise(tx, update.payload, f"U{update.id}") if apologise else []
             rows, deliveries = await tx.outbox.add_all(drafts, self._owner)
             tx.wakeups.extend(deliveries)
+        METRICS.updates_buried.inc()
         log.error("update.buried", inbox_id=update.id, dead_letter=letter, lane=claim.lane, reason=reason)
         await self._sender.send_claimed(rows)
 
@@ -134,3 +141,8 @@ class Drainer:
             again = await tx.lanes.look_again(claim.lane)
             if again is not None:
                 tx.wakeups.append(again)
+
+
+def _retry_revision(update: Waiting, tries: int) -> int:
+    """Distinct for each try, and never the revision of a lane: those are positive."""
+    return -(update.id * 1000 + tries)

@@ -51,6 +51,7 @@ class PollTiming:
 class PollerStats:
     """Since the process started."""
 
+    epoch: int = 0  # of the fence this poller took last
     polls: int = 0  # completed, with or without updates
     updates: int = 0
     recorded: int = 0  # updates written, including those the inbox knew already
@@ -108,6 +109,7 @@ class Poller:
         self._telegram, self._postgres = self._outage("telegram"), self._outage("postgres")
         self._is_prepared = False
         fence = await self._take_fence(term)
+        self.stats.epoch = fence.epoch
         log.info("poller.started", epoch=fence.epoch, replica=term.replica, term=term.token[:8])
         offset = 0
         while True:

@@ -12,6 +12,7 @@ from kiebot.errors import Transient
 from kiebot.jobs import names
 from kiebot.jobs.enqueue import Enqueuer
 from kiebot.jobs.names import Job
+from kiebot.observe.metrics import METRICS
 from kiebot.wakeups import Advance, Deliver, Drain, RefreshCard, Wakeup
 
 log = structlog.get_logger()
@@ -28,8 +29,8 @@ class Services(Protocol):
 
 def job_of(wakeup: Wakeup) -> Job:
     match wakeup:
-        case Drain(lane, revision):
-            return names.drain_lane(lane, revision)
+        case Drain(lane, revision, delay_s):
+            return names.drain_lane(lane, revision, delay_s=delay_s)
         case Advance(generation_id, revision, delay_s):
             return names.advance(str(generation_id), revision, delay_s=delay_s)
         case Deliver(chat_id, revision, delay_s):
@@ -61,16 +62,20 @@ def functions(services: Services) -> Mapping[str, JobFunction]:
     """arq calls these with its context first, then the job's arguments."""
 
     async def drain_lane(_: object, lane: str, revision: int) -> None:
-        await services.drain(lane)
+        with METRICS.job(names.DRAIN_LANE):
+            await services.drain(lane)
 
     async def advance(_: object, generation_id: str, revision: int) -> None:
-        await services.advance(UUID(generation_id))
+        with METRICS.job(names.ADVANCE):
+            await services.advance(UUID(generation_id))
 
     async def deliver(_: object, chat_id: int, revision: int) -> None:
-        await services.deliver(chat_id)
+        with METRICS.job(names.DELIVER):
+            await services.deliver(chat_id)
 
     async def refresh_card(_: object, generation_id: str, revision: int) -> None:
-        await services.refresh_card(UUID(generation_id))
+        with METRICS.job(names.REFRESH_CARD):
+            await services.refresh_card(UUID(generation_id))
 
     return {
         names.DRAIN_LANE: drain_lane,

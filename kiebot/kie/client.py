@@ -16,6 +16,7 @@ from kiebot.kie import wire
 from kiebot.kie.exchange import Answer, AnswerLost, NotSent, exchange, new_http_client
 from kiebot.kie.multipart import multipart_body, unique_name
 from kiebot.kie.refusals import create_error, query_error
+from kiebot.observe.metrics import METRICS
 
 API_URL = "https://api.kie.ai"
 UPLOAD_URL = "https://kieai.redpandaai.co"
@@ -71,7 +72,8 @@ class KieProvider:
         url = f"{self._api_url}/api/v1/jobs/createTask"
         headers = {"Content-Type": "application/json", "X-Attempt-Id": str(submission.attempt_id)}
         try:
-            answer = await self._call("POST", url, self._deadlines.create_s, headers, body)
+            with METRICS.kie_call("createTask"):
+                answer = await self._call("POST", url, self._deadlines.create_s, headers, body)
         except NotSent as error:
             raise Transient(f"createTask was not sent: {error}", retry_after_s=_NETWORK_PAUSE_S) from None
         except AnswerLost as error:
@@ -185,7 +187,8 @@ class KieProvider:
         content: bytes | AsyncIterator[bytes] | None = None,
     ) -> Answer:
         try:
-            return await self._call(method, url, deadline_s, headers or {}, content)
+            with METRICS.kie_call(what):
+                return await self._call(method, url, deadline_s, headers or {}, content)
         except (NotSent, AnswerLost) as error:
             raise Transient(f"{what}: {error}", retry_after_s=_NETWORK_PAUSE_S) from None
 

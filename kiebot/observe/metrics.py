@@ -135,7 +135,7 @@ class Metrics:
             "telegram_request_seconds", "how long Telegram took to answer", CALL_S, ["method"]
         )
         self.telegram_retry_after_seconds = self._counter(
-            "telegram_retry_after_seconds_total", "waiting that Telegram asked for with 429"
+            "telegram_retry_after_seconds_total", "waiting that Telegram, or our own limiter, asked of sends"
         )
         self.dependency_up = self._gauge("dependency_up", "1 when the last call got through, else 0", ["name"])
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import asyncpg
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -52,6 +52,12 @@ def _driver_url(database_url: str) -> tuple[URL, str | None]:
     url = make_url(database_url).set(drivername="postgresql+asyncpg")
     ssl = url.query.get("sslmode")
     return url.difference_update_query(["sslmode"]), ssl if isinstance(ssl, str) else None
+
+
+async def ping(engine: AsyncEngine) -> None:
+    """One round trip. Raises whatever keeps the database from answering."""
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
 
 
 def is_outage(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ from kiebot.errors import KeyReused, Refused
 from kiebot.ids import wallet_of
 from kiebot.ledger import rules
 from kiebot.ledger.entries import Balance, Contra, Kind, Millicredits, Outcome, Posting
+from kiebot.observe.metrics import METRICS
 
 HOLD_LIVES_HOURS = 48
 
@@ -92,6 +93,7 @@ class LedgerRepository:
             "max_open": max_open,
         }
         if await self._connection.scalar(_HOLD, facts) is not None:
+            METRICS.ledger_entries.labels(kind=Kind.HOLD.value).inc()
             return
         balance = await self.balance(user_id)
         if balance.open_count >= max_open:
@@ -182,6 +184,7 @@ class LedgerRepository:
             }
             if await self._connection.scalar(_MOVE, move) is None:
                 raise Refused("not_enough", price=-entry.delta_available)
+            METRICS.ledger_entries.labels(kind=posting.kind.value).inc()
         return True
 
     async def _must_be_the_same(self, posting: Posting) -> None:

@@ -1,0 +1,115 @@
+"""Looks at the parts of a replica every now and then and writes what it sees into the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from prometheus_client import Counter
+
+from kiebot.bootstrap import Adapters
+from kiebot.errors import KiebotError
+from kiebot.intake.poller import PollerStats
+from kiebot.jobs.pool import OUTAGES
+from kiebot.jobs.worker import Worker
+from kiebot.lease.chronicle import Standing
+from kiebot.observe.metrics import METRICS
+from kiebot.storage.sweeps import Backlog
+from kiebot.supervise import Supervisor
+
+LOOK_EVERY_S = 1.0
+CREDITS_EVERY_S = 300.0
+
+
+class Present(Protocol):
+    """The replica's parts as they stand; None before they have been started."""
+
+    @property
+    def standing(self) -> Standing | None: ...
+    @property
+    def poller_stats(self) -> PollerStats | None: ...
+    @property
+    def worker(self) -> Worker | None: ...
+
+
+def note_backlog(backlog: Backlog) -> None:
+    """What a sweep saw of the whole cluster."""
+    METRICS.inbox_oldest_seconds.set(backlog.oldest_update_s)
+    METRICS.outbox_pending.set(backlog.outbox)
+    METRICS.generations_open.set(backlog.generations)
+    METRICS.dependency_up.labels(name="postgres").set(1)
+
+
+class Gauges:
+    """Counters are advanced by what a part counted since the last look."""
+
+    def __init__(self, adapters: Adapters, supervisor: Supervisor) -> None:
+        self._adapters = adapters
+        self._supervisor = supervisor
+        self._counted: dict[str, float] = {}
+        self._credits_at = 0.0
+
+    async def run(self, present: Present) -> None:
+        """Until cancelled. Also tells how late the event loop comes: what blocks it blocks everybody."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(LOOK_EVERY_S)
+            METRICS.loop_lag_seconds.set(max(0.0, time.monotonic() - before - LOOK_EVERY_S))
+            self._look_at_lease(present.standing)
+            self._look_at_poller(present.poller_stats)
+            self._look_at_parts(self._supervisor.restarts)
+            await self._look_at_queue(present.worker)
+            await self._ask_credits(present.standing)
+
+    def _look_at_lease(self, standing: Standing | None) -> None:
+        if standing is None:
+            return
+        METRICS.is_leader.set(1 if standing.is_holder else 0)
+        METRICS.lease_trust_seconds.set(standing.trusted_s)
+        METRICS.lease_renew_seconds.set(standing.counts.last_renew_s)
+        self._advance("store_errors", METRICS.lease_store_errors, standing.counts.store_errors)
+
+    def _look_at_poller(self, stats: PollerStats | None) -> None:
+        if stats is None:
+            return
+        METRICS.lease_epoch.set(stats.epoch)
+        if stats.last_completed_poll_at is not None:
+            METRICS.last_poll_timestamp_seconds.set(stats.last_completed_poll_at.timestamp())
+        key = id(stats)  # a new poller per term counts from zero
+        self._advance(f"conflicts:{key}", METRICS.conflicts, stats.conflicts)
+        self._advance(f"fenced:{key}", METRICS.fenced_writes, stats.fenced_writes)
+        self._advance(f"recorded:{key}", METRICS.updates_recorded, stats.recorded)
+
+    def _look_at_parts(self, restarts: Mapping[str, int]) -> None:
+        for part, count in restarts.items():
+            self._advance(f"restarts:{part}", METRICS.part_restarts.labels(part=part), count)
+
+    async def _look_at_queue(self, worker: Worker | None) -> None:
+        METRICS.job_slots.set(self._adapters.settings.max_jobs)
+        if worker is None:
+            return
+        try:
+            METRICS.queue_jobs.set(await self._adapters.redis.zcard(worker.queue_name))
+            METRICS.dependency_up.labels(name="redis").set(1)
+        except OUTAGES:
+            METRICS.dependency_up.labels(name="redis").set(0)
+
+    async def _ask_credits(self, standing: Standing | None) -> None:
+        """The holder asks, every five minutes: one number for the account."""
+        due = self._adapters.clock.monotonic() >= self._credits_at
+        if standing is None or not standing.is_holder or not due:
+            return
+        self._credits_at = self._adapters.clock.monotonic() + CREDITS_EVERY_S
+        try:
+            METRICS.kie_credits.set(await self._adapters.provider.credits_left() / 1000)
+            METRICS.dependency_up.labels(name="kie").set(1)
+        except KiebotError:
+            METRICS.dependency_up.labels(name="kie").set(0)
+
+    def _advance(self, name: str, counter: Counter, total: float) -> None:
+        grown = total - self._counted.get(name, 0.0)
+        if grown > 0:
+            counter.inc(grown)
+        self._counted[name] = total
