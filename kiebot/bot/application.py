@@ -84,9 +84,12 @@ class BotHandler:
     def _decoded(self, payload: bytes) -> Update:
         try:
             raw = msgspec.json.decode(payload, type=dict[str, Any])
-            return Update.de_json(raw, self._application.bot)
+            update = Update.de_json(raw, self._application.bot)
         except Exception as error:  # whatever its shape makes the library stumble over: it is no update
             raise Malformed(f"{type(error).__name__}: {error}") from error
+        if all(getattr(update, kind) is None for kind in Update.ALL_TYPES):
+            raise Malformed(f"of an unknown kind: {', '.join(sorted(raw.keys() - {'update_id'})) or 'none'}")
+        return update
 
     async def _unit(self, tx: Tx, update: Update) -> Unit | None:
         """The update in our hands; None when it is not for us: edits, channels, other bots, a group's own talk."""
