@@ -40,7 +40,8 @@ from kiebot.jobs.tasks import ArqQueue
 from kiebot.kie.budget import Budget, Limit, create_limit
 from kiebot.kie.client import KieProvider
 from kiebot.kie.results import KieResults
-from kiebot.lease.redis import RedisLeaseStore
+from kiebot.lease.open import open_lease_store
+from kiebot.lease.protocol import LeaseStore
 from kiebot.settings import Settings
 from kiebot.storage.engine import make_engine
 from kiebot.storage.inbox import PostgresInbox
@@ -103,10 +104,14 @@ class Adapters:
             stores.database_url, pool_size=settings.db_pool_size, application=f"kiebot {settings.replica_id}"
         )
         self.redis: ArqRedis = make_pool(stores.redis_url, prefix=settings.redis_prefix)
+        # The heartbeat has a connection to itself: jobs that wait for one must not make this replica look dead.
+        self.pulse: AsyncEngine = make_engine(
+            stores.database_url, pool_size=1, application=f"kiebot {settings.replica_id} heartbeat"
+        )
         self.queue = ArqQueue(Enqueuer(self.redis, prefix=settings.redis_prefix))
         self.database = Database(self.engine, self.queue)
         self.inbox = PostgresInbox(self.engine, settings.bot_id)
-        self.lease_store = RedisLeaseStore(
+        self.lease_store: LeaseStore = open_lease_store(
             stores.lease_url,
             clock=self.clock,
             prefix=settings.redis_prefix,
@@ -169,6 +174,7 @@ class Adapters:
             self.lease_store.close(),
             self.redis.aclose(close_connection_pool=True),
             self.engine.dispose(),
+            self.pulse.dispose(),
         )
         for closer in closers:
             with contextlib.suppress(Exception, asyncio.TimeoutError):
@@ -181,10 +187,11 @@ class Services:
 
     def __init__(self, adapters: Adapters, handler: UpdateHandler, renderer: Renderer) -> None:
         owner, database = adapters.incarnation, adapters.database
-        result_sender = ResultSender(database, adapters.messenger, renderer, adapters.results)
-        self.courier = Courier(database, adapters.messenger, renderer, result_sender, owner)
-        self.cards = CardKeeper(database, adapters.messenger, renderer, owner, adapters.clock)
-        self.drainer = Drainer(database, handler, self.courier, owner)
+        clock = adapters.clock
+        result_sender = ResultSender(database, adapters.messenger, renderer, adapters.results, clock)
+        self.courier = Courier(database, adapters.messenger, result_sender, owner, clock)
+        self.cards = CardKeeper(database, adapters.messenger, renderer, owner, clock)
+        self.drainer = Drainer(database, handler, self.courier, owner, clock)
         self.generations = Generations(adapters.tools())
 
     async def drain(self, lane: str) -> None:

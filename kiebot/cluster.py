@@ -117,4 +117,7 @@ class Cluster:
             pause_s = FIRST_PAUSE_S if loop.time() - started > WELL_AFTER_S else min(pause_s * 2, LONGEST_PAUSE_S)
             log.warning("cluster.restarts", replica=name, status=status, pause_s=pause_s)
             await asyncio.sleep(pause_s)
-            await self.start(name)
+            try:
+                await self.start(name)
+            except OSError as error:  # no memory, no process slots: the next round tries again
+                log.error("cluster.start_failed", replica=name, why=str(error))

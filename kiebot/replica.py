@@ -30,6 +30,7 @@ from kiebot.observe import logs
 from kiebot.observe.metrics import METRICS
 from kiebot.settings import Settings
 from kiebot.storage.migrate import HEAD, migrate, schema_version
+from kiebot.storage.transaction import Database
 from kiebot.supervise import Supervisor
 from kiebot.sweepers import Heartbeat, Sweeper
 from kiebot.visitors import Visitors
@@ -40,6 +41,7 @@ log = structlog.get_logger()
 
 STORE_WAIT_S = 1.0
 TELEGRAM_PATIENCE_S = 10.0
+JOB_TIMEOUT_S = 400.0  # an upload and a createTask, or a download and a send, each with its own deadline
 
 
 class Replica:
@@ -58,7 +60,11 @@ class Replica:
         self._services: Services | None = None
         self.worker: Worker | None = None
         self._heartbeat = Heartbeat(
-            self._adapters.database, self._clock, self._adapters.incarnation, settings.replica_id, self._facts
+            Database(self._adapters.pulse, self._adapters.queue),
+            self._clock,
+            self._adapters.incarnation,
+            settings.replica_id,
+            self._facts,
         )
 
     @property
@@ -203,6 +209,7 @@ class Replica:
             prefix=settings.redis_prefix,
             replica=settings.replica_id,
             max_jobs=settings.max_jobs,
+            job_timeout_s=JOB_TIMEOUT_S,
         )
         self._services = services
         await self.worker.async_run()

@@ -37,6 +37,7 @@ SECRETS = (
 Key = Annotated[SecretStr, AfterValidator(check.secretly(check.key))]
 PostgresUrl = Annotated[SecretStr, AfterValidator(check.secretly(check.postgres_url))]
 RedisUrl = Annotated[SecretStr, AfterValidator(check.secretly(check.redis_url))]
+LeaseUrl = Annotated[SecretStr, AfterValidator(check.secretly(check.lease_url))]
 Address = Annotated[str, AfterValidator(check.http_address)]
 
 
@@ -70,7 +71,11 @@ class Settings(BaseSettings):
         None, description="Postgres for migrations, a role with more rights"
     )
     redis_url: RedisUrl | None = Field(None, description="Redis or Valkey; without it an embedded one is started")
-    lease_url: RedisUrl | None = Field(None, description="where the poller's lease lives; default: REDIS_URL")
+    lease_url: LeaseUrl | None = Field(
+        None,
+        description="where the poller's lease lives: Redis, postgresql:// or, on one host, file:///path; "
+        "default: REDIS_URL",
+    )
     redis_prefix: str = Field("kiebot", pattern=r"^[A-Za-z0-9_.-]{1,40}$", description="begins every key in Redis")
     kiebot_home: Path = Field(Path("~/.local/share/kiebot"), description="data of the embedded stores")
 

@@ -12,6 +12,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 
+from kiebot.lease.file import path_of
+
 _BOT_TOKEN = re.compile(r"[1-9][0-9]{0,19}:[A-Za-z0-9_-]{24,}")
 _WEBHOOK_SECRET = re.compile(r"[A-Za-z0-9_-]{16,256}")
 _USER_ID = re.compile(r"[1-9][0-9]{0,15}")
@@ -56,6 +58,17 @@ def redis_url(text: str) -> str:
         raise ValueError("must begin with redis://, rediss:// or unix://")
     _split(text)
     return text
+
+
+def lease_url(text: str) -> str:
+    if _POSTGRES.match(text):
+        return postgres_url(text)
+    if text.startswith("file:"):
+        path_of(text)
+        return text
+    if not _REDIS.match(text):
+        raise ValueError("must begin with redis://, rediss://, unix://, postgresql:// or file:///")
+    return redis_url(text)
 
 
 def http_address(text: str) -> str:

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kiebot.bootstrap import LEASE_NAME
 from kiebot.clock import SystemClock
+from kiebot.lease.open import open_lease_store
 from kiebot.lease.protocol import StoreUnreachable
-from kiebot.lease.redis import RedisLeaseStore
 from kiebot.storage.claims import DEAD_AFTER_S
 from kiebot.storage.engine import outages_as_transient
 from kiebot.storage.migrate import HEAD, schema_version
@@ -105,7 +105,7 @@ async def read_status(engine: AsyncEngine, lease_url: str, prefix: str, bot_id: 
 
 
 async def _lease(lease_url: str, prefix: str, bot_id: int) -> tuple[str, float]:
-    store = RedisLeaseStore(lease_url, clock=SystemClock(), prefix=prefix)
+    store = open_lease_store(lease_url, clock=SystemClock(), prefix=prefix)
     try:
         holder = await store.holder(f"{LEASE_NAME}:{bot_id}")
     except StoreUnreachable:

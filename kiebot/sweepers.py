@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -12,7 +13,6 @@ from kiebot.clock import Clock
 from kiebot.errors import Transient
 from kiebot.generation.effects import apply
 from kiebot.generation.machine import Broke
-from kiebot.generation.model import State
 from kiebot.storage.claims import BEAT_EVERY_S
 from kiebot.storage.sweeps import Backlog
 from kiebot.storage.transaction import Database, Transaction
@@ -21,6 +21,7 @@ log = structlog.get_logger()
 
 SWEEP_EVERY_S = 1.0
 PURGE_EVERY_S = 300.0
+PURGE_ROUNDS = 50
 GRACE_S = 2.0  # a wake-up that has not been acted upon after this long counts as lost
 ALONE_GRACE_S = 0.5  # rows whose pause has ended: their delayed wake-up may be lost too
 
@@ -99,14 +100,28 @@ class Sweeper:
         return found
 
     async def purge(self) -> None:
-        """Forget what is old, and end what never ended."""
+        """Forget what is old, a part at a time; end what never ended. One failure does not keep the rest."""
+        for forget in (_forget_updates, _forget_messages, _forget_replicas):
+            await self._survive(partial(self._until_nothing_goes, forget))
         async with self._database.transaction() as tx:
-            await tx.sweeps.purge()
-            await tx.replicas.forget_old()
             expired = await tx.sweeps.expired_holds()
         for generation_id in expired:
+            await self._survive(partial(self._expire, generation_id))
+
+    async def _until_nothing_goes(self, forget: Callable[[Transaction], Awaitable[int]]) -> None:
+        for _ in range(PURGE_ROUNDS):
             async with self._database.transaction() as tx:
-                await _expire(tx, generation_id)
+                gone = await forget(tx)
+            if gone == 0:
+                return
+
+    async def _expire(self, generation_id: UUID) -> None:
+        async with self._database.transaction() as tx:
+            generation = await tx.generations.lock(generation_id)
+            if generation.state.is_final:
+                return
+            log.error("generation.expired", generation_id=str(generation_id), state=generation.state.value)
+            await apply(tx, generation_id, Broke("timeout"))
 
     @staticmethod
     async def _survive(step: Callable[[], Awaitable[object]]) -> None:
@@ -114,11 +129,18 @@ class Sweeper:
             await step()
         except Transient as error:
             log.warning("sweep.skipped", why=str(error))
+        except Exception:
+            log.exception("sweep.failed")
 
 
-async def _expire(tx: Transaction, generation_id: UUID) -> None:
-    generation = await tx.generations.lock(generation_id)
-    if generation.state is State.SUCCEEDED or generation.state is State.FAILED:
-        return
-    log.error("generation.expired", generation_id=str(generation_id), state=generation.state.value)
-    await apply(tx, generation_id, Broke("timeout"))
+async def _forget_updates(tx: Transaction) -> int:
+    return await tx.sweeps.purge_inbox()
+
+
+async def _forget_messages(tx: Transaction) -> int:
+    return await tx.sweeps.purge_outbox()
+
+
+async def _forget_replicas(tx: Transaction) -> int:
+    await tx.replicas.forget_old()
+    return 0

@@ -6,6 +6,7 @@ that waited too long. `revision` makes each wake-up of one row distinct, so that
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -49,6 +50,11 @@ class RefreshCard:
 
 
 Wakeup = Drain | Advance | Deliver | RefreshCard
+
+
+def unique() -> int:
+    """A revision that no earlier wake-up had: for trying again, where nothing about the row has changed."""
+    return -time.time_ns()
 
 
 class Queue(Protocol):

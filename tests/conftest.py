@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -17,7 +17,7 @@ from kiebot.engines import Engines, await_stop, open_engines
 from kiebot.engines.binaries import find_binaries
 from kiebot.storage.engine import make_engine
 from kiebot.storage.migrate import migrate
-from kiebot.storage.models import APPEND_ONLY, metadata
+from kiebot.storage.models import APPEND_ONLY, CONTRA_ACCOUNTS, accounts, metadata
 
 _databases = itertools.count(1)
 _prefixes = itertools.count(1)
@@ -97,7 +97,7 @@ async def _empty(engine: AsyncEngine) -> None:
         await connection.execute(text(f"TRUNCATE {', '.join(names)} RESTART IDENTITY"))
         for name in APPEND_ONLY:
             await connection.execute(text(f"ALTER TABLE {name} ENABLE TRIGGER USER"))
-        await connection.execute(text("INSERT INTO accounts (key) VALUES ('revenue'), ('promotions'), ('adjustments')"))
+        await connection.execute(insert(accounts), [{"key": key} for key in CONTRA_ACCOUNTS])
 
 
 async def _execute(url: str, statement: str) -> None:

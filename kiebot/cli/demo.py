@@ -23,12 +23,14 @@ def demo(seed: int, plain: bool, keep: bool, home: Path | None, mutant: str | No
     Exit status 0 only if everything adds up.
     """
     from kiebot.demo.mutants import MUTANTS
-    from kiebot.demo.run import Options, run
+    from kiebot.demo.run import NotStarted, Options, run
 
     if mutant is not None and mutant not in MUTANTS:
         raise click.BadParameter(f"one of {', '.join(MUTANTS)}", param_hint="--mutant")
     try:
         status = asyncio.run(run(Options(seed, keep, plain, mutant, home)))
-    except EngineError as error:
+    except asyncio.CancelledError:  # SIGTERM: stopped in order, but nothing was shown to hold
+        status = 1
+    except (EngineError, NotStarted) as error:
         raise click.ClickException(str(error)) from None
     sys.exit(status)

@@ -11,8 +11,9 @@ from kiebot.delivery.outbox import Card
 from kiebot.delivery.ports import MessageGone, Messenger, Renderer, Say
 from kiebot.errors import OutcomeUnknown, Permanent, RateLimited, Transient
 from kiebot.generation.model import Generation, State
+from kiebot.insist import insist
 from kiebot.store import Store, Tx
-from kiebot.wakeups import RefreshCard
+from kiebot.wakeups import RefreshCard, unique
 
 log = structlog.get_logger()
 
@@ -35,6 +36,10 @@ class CardKeeper:
             card = await tx.cards.claim(generation_id, self._owner)
             generation = None if card is None else await tx.generations.get(generation_id)
             facts = {} if generation is None else await self._facts(tx, generation)
+            if card is None:
+                quiet_s = await tx.cards.quiet_for(generation_id)
+                if quiet_s is not None:  # the last edit is too fresh: once more when the chat may bear it
+                    tx.wakeups.append(RefreshCard(generation_id, unique(), quiet_s))
         if card is None or generation is None:
             return
         try:
@@ -68,18 +73,26 @@ class CardKeeper:
         return message_id
 
     async def _done(self, card: Card, message_id: int | None) -> None:
-        async with self._store.transaction() as tx:
-            behind = await tx.cards.sent(card, self._owner, message_id=message_id, quiet_s=QUIET_S)
-            if behind:
-                tx.wakeups.append(RefreshCard(card.generation_id, card.wanted_version + 1, QUIET_S))
+
+        async def write() -> None:
+            async with self._store.transaction() as tx:
+                if not await tx.cards.sent(card, self._owner, message_id=message_id, quiet_s=QUIET_S):
+                    return
+                tx.wakeups.append(RefreshCard(card.generation_id, unique(), QUIET_S))
+
+        await insist(write, self._clock, what="card.sent")
 
     async def _later(self, card: Card, error: Exception) -> None:
         pause_s = max(getattr(error, "retry_after_s", 0.0), QUIET_S)
         if isinstance(error, RateLimited):
             pause_s = max(pause_s, 5.0)
-        async with self._store.transaction() as tx:
-            await tx.cards.later(card, self._owner, pause_s)
-            tx.wakeups.append(RefreshCard(card.generation_id, -card.wanted_version, pause_s))
+
+        async def write() -> None:
+            async with self._store.transaction() as tx:
+                await tx.cards.later(card, self._owner, pause_s)
+                tx.wakeups.append(RefreshCard(card.generation_id, unique(), pause_s))
+
+        await insist(write, self._clock, what="card.later")
 
     async def _facts(self, tx: Tx, generation: Generation) -> dict[str, object]:
         """What the card tells beside the row: the place in the queue, the usual time, the time so far."""

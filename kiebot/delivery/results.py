@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from kiebot.clock import Clock
 from kiebot.delivery.outbox import Row
 from kiebot.delivery.ports import Media, MediaRefused, Messenger, Renderer, Say, Sent
 from kiebot.errors import Permanent
 from kiebot.generation.model import Artifact, Generation
 from kiebot.generation.ports import Fetched, Results, TooLarge
+from kiebot.insist import insist
 from kiebot.store import Store
 
 log = structlog.get_logger()
@@ -26,12 +28,17 @@ ALBUM_MAX = 10
 CAPTION_MAX = 1024
 
 
+class FileGone(Exception):
+    """The file host does not give the file any more; its address is all that is left to give."""
+
+
 class ResultSender:
     """Turns an outcome row into messages. At most two for one generation: the files, and their text when it cannot be
     the caption."""
 
-    def __init__(self, store: Store, messenger: Messenger, renderer: Renderer, results: Results) -> None:
+    def __init__(self, store: Store, messenger: Messenger, renderer: Renderer, results: Results, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
         self._messenger = messenger
         self._renderer = renderer
         self._results = results
@@ -49,9 +56,7 @@ class ResultSender:
             return await self._finish(row, len(artifacts), say)
         try:
             return await self._send_files(row, generation, urls, say)
-        except (TooLarge, Permanent) as error:
-            if isinstance(error, Permanent) and not isinstance(error, MediaRefused):
-                raise
+        except (TooLarge, MediaRefused, FileGone):
             linked = self._renderer.outcome("result_link", generation, {**facts, "urls": urls})
             return await self._messenger.send_text(row.chat_id, linked.text, linked.keyboard)
 
@@ -86,10 +91,7 @@ class ResultSender:
 
     async def _send_files(self, row: Row, generation: Generation, urls: Sequence[str], say: Say) -> Sent:
         async with AsyncExitStack() as stack:
-            files = [
-                await stack.enter_async_context(self._results.fetch(url, max_bytes=UPLOAD_MAX_BYTES))
-                for url in urls[:ALBUM_MAX]
-            ]
+            files = [await self._fetched(stack, url) for url in urls[:ALBUM_MAX]]
             media = [_media(file, _file_name(generation, url, file)) for file, url in zip(files, urls, strict=False)]
             sent, media = await self._post_best(row.chat_id, media, say)
             await self._keep(generation, urls, files, media, sent)
@@ -97,6 +99,12 @@ class ResultSender:
             text = await self._messenger.send_text(row.chat_id, say.text, say.keyboard)
             return Sent(text.message_id, sent.file_ids)
         return sent
+
+    async def _fetched(self, stack: AsyncExitStack, url: str) -> Fetched:
+        try:
+            return await stack.enter_async_context(self._results.fetch(url, max_bytes=UPLOAD_MAX_BYTES))
+        except Permanent as error:
+            raise FileGone(str(error)) from error
 
     async def _post_best(self, chat_id: int, media: list[Media], say: Say) -> tuple[Sent, list[Media]]:
         """As the kinds they are; when Telegram does not take them so, as documents."""
@@ -126,9 +134,13 @@ class ResultSender:
             Artifact(generation.id, position, item.kind, file.mime, file.size_bytes, file_id, url)
             for position, (item, file, file_id, url) in enumerate(zip(media, files, sent.file_ids, urls, strict=False))
         ]
-        async with self._store.transaction() as tx:
-            for artifact in rows:
-                await tx.generations.add_artifact(artifact)
+
+        async def write() -> None:
+            async with self._store.transaction() as tx:
+                for artifact in rows:
+                    await tx.generations.add_artifact(artifact)
+
+        await insist(write, self._clock, what="artifacts")
 
 
 def _fits_one_message(media: Sequence[Media], say: Say) -> bool:

@@ -13,6 +13,7 @@ from kiebot.generation.machine import (
     Effect,
     Event,
     Finished,
+    FreeSlot,
     MarkAttempt,
     OpenAttempt,
     TaskCreated,
@@ -20,7 +21,7 @@ from kiebot.generation.machine import (
     Void,
     step,
 )
-from kiebot.generation.model import Claim, Generation, State
+from kiebot.generation.model import AttemptState, Claim, Generation, State
 from kiebot.generation.pricing import settle
 from kiebot.ids import new_id
 from kiebot.observe.metrics import METRICS
@@ -44,24 +45,40 @@ async def apply(
     due_in_s: float | None = None,
     error: str | None = None,
     ends: Claim | None = None,
+    attempt_id: UUID | None = None,
+    setback: bool = False,
 ) -> Applied:
     """Lock the row, step, write state and effects. Calls come after the commit, from jobs.
 
     due_in_s: when the next step is due, for a state that is not final (0: at once). ends: the claim that this write
-    uses up; kept while a submit is on its way.
+    uses up; kept while a submit is on its way. attempt_id: the attempt the event speaks of: news of an older one is
+    noted on that attempt and moves nothing. setback: counts against the generation's patience.
     """
     before = await tx.generations.lock(generation_id)
+    if attempt_id is not None and before.attempt_id != attempt_id:
+        return await _old_news(tx, before, attempt_id, event, ends)
     state, effects = step(before.state, event)
     if state is before.state and not effects:
         if ends is not None:
             await tx.generations.release(generation_id, ends)
         return Applied(before.state, before)
     after = _with_facts(replace(before, state=state), before, event)
+    if setback:
+        after = replace(after, setbacks=after.setbacks + 1)
     for effect in effects:
         after = await _take_effect(tx, after, effect, error)
     await _save(tx, before, after, due_in_s, ends)
     await _tell_onlookers(tx, before, after)
     return Applied(before.state, after)
+
+
+async def _old_news(tx: Tx, before: Generation, attempt_id: UUID, event: Event, ends: Claim | None) -> Applied:
+    """A worker that slept speaks of an attempt that another has followed."""
+    if isinstance(event, TaskCreated):
+        await tx.generations.mark_attempt(attempt_id, AttemptState.ADOPTED, task_id=event.task_id, error="too late")
+    if ends is not None:
+        await tx.generations.release(before.id, ends)
+    return Applied(before.state, before)
 
 
 def _with_facts(after: Generation, before: Generation, event: Event) -> Generation:
@@ -73,7 +90,9 @@ def _with_facts(after: Generation, before: Generation, event: Event) -> Generati
         case Finished(urls, text, _):
             return replace(after, result_urls=urls, result_text=text)
         case Broke(reason, detail, _):
-            return replace(after, failure=reason, detail=detail)
+            again = after.state is State.ACCEPTED
+            retakes = before.retakes + 1 if again else before.retakes
+            return replace(after, failure=None if again else reason, detail=detail, retakes=retakes)
     return after
 
 
@@ -91,6 +110,9 @@ async def _take_effect(tx: Tx, generation: Generation, effect: Effect, error: st
         case Void(reason):
             await tx.ledger.void(generation.id, generation.user_id, reason, slot=generation.holds_slot)
             return replace(generation, holds_slot=False, failure=generation.failure or reason)
+        case FreeSlot() if generation.holds_slot:
+            await tx.ledger.give_slot(generation.user_id)
+            return replace(generation, holds_slot=False)
         case Tell():
             await _tell(tx, generation, effect)
     return generation
@@ -125,7 +147,6 @@ async def _tell_onlookers(tx: Tx, before: Generation, after: Generation) -> None
         version = await tx.cards.want(after.id, after.chat_id)
         tx.wakeups.append(RefreshCard(after.id, version))
     if before.holds_slot and not after.holds_slot:
-        waiting = await tx.generations.next_waiting_of(after.user_id)
+        waiting = await tx.generations.hurry_next_of(after.user_id)
         if waiting is not None:
-            revision = await tx.generations.defer(waiting.id, 0.0)
-            tx.wakeups.append(Advance(waiting.id, revision))
+            tx.wakeups.append(Advance(*waiting))

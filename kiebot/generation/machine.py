@@ -88,6 +88,11 @@ class Void:
 
 
 @dataclass(frozen=True, slots=True)
+class FreeSlot:
+    """It does not run now: another generation of the user may."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """A message to the user: result, failed, late_result."""
 
@@ -97,7 +102,7 @@ class Tell:
     text: str | None = None
 
 
-Effect = OpenAttempt | MarkAttempt | Capture | Void | Tell
+Effect = OpenAttempt | MarkAttempt | Capture | Void | FreeSlot | Tell
 Step = tuple[State, tuple[Effect, ...]]
 
 
@@ -109,7 +114,7 @@ def step(state: State, event: Event) -> Step:
         case State.ACCEPTED, Cancelled():
             return State.FAILED, (Void("cancelled"), Tell("failed", "cancelled"))
         case State.SUBMITTING, NotCreated():
-            return State.ACCEPTED, (MarkAttempt(AttemptState.REFUSED),)
+            return State.ACCEPTED, (MarkAttempt(AttemptState.REFUSED), FreeSlot())
         case State.SUBMITTING, TaskCreated(task_id):
             return State.RUNNING, (MarkAttempt(AttemptState.CREATED, task_id),)
         case State.UNKNOWN, TaskCreated(task_id):  # the orphan turned up through its callback address

@@ -89,6 +89,15 @@ class Generation:
     holds_slot: bool = False  # counts among the user's running ones
     revision: int = 0
     claim_no: int = 0
+    retakes: int = 0  # new tasks that were begun after a failure of the provider
+    setbacks: int = 0  # steps that failed on our way, waits not counted
+    read_at: datetime | None = None  # the database's time when this was read: ages never mix two clocks
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the submit, else since it was accepted, by the database's clock."""
+        since = self.submitted_at or self.accepted_at
+        return (self.read_at - since).total_seconds() if self.read_at is not None else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,14 @@ class Claim:
 
     owner: UUID
     no: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """When a generation will be looked at again, and the revision that names this wish."""
+
+    revision: int
+    due_in_s: float
 
 
 @dataclass(frozen=True, slots=True)

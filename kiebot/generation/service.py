@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
 import structlog
@@ -14,10 +15,13 @@ from kiebot.generation.ports import TaskState
 from kiebot.generation.submit import Submitter
 from kiebot.generation.tools import Limits, Tools
 from kiebot.generation.watch import Watcher
+from kiebot.insist import insist
 from kiebot.store import Tx
 from kiebot.wakeups import Advance, RefreshCard
 
 log = structlog.get_logger()
+
+MAX_SETBACKS = 8
 
 
 async def accept(tx: Tx, order: Order, limits: Limits) -> Generation:
@@ -62,9 +66,11 @@ class Generations:
         claim = Claim(self._tools.owner, generation.claim_no)
         try:
             await self._step(generation, claim)
-        except BaseException:  # also when cancelled: whatever ended the step must not keep others from it
+        except (Transient, asyncio.CancelledError):  # whatever ended the step must not keep others from it
             await self._release(generation_id, claim)
             raise
+        except Exception as error:
+            await self._stumbled(generation, claim, error)
 
     async def _step(self, generation: Generation, claim: Claim) -> None:
         match generation.state:
@@ -81,12 +87,28 @@ class Generations:
         async with self._tools.store.transaction() as tx:
             await apply(tx, generation.id, Broke("answer_lost"), ends=claim)
 
+    async def _stumbled(self, generation: Generation, claim: Claim, error: Exception) -> None:
+        """A bug of ours: tried again with growing pauses, then given up with the money back."""
+        log.error("generation.stumbled", generation_id=str(generation.id), times=generation.setbacks, exc_info=error)
+
+        async def write() -> None:
+            async with self._tools.store.transaction() as tx:
+                if generation.setbacks >= MAX_SETBACKS and generation.state is not State.SUBMITTING:
+                    await apply(tx, generation.id, Broke("server", str(error)), ends=claim)
+                    return
+                pause_s = self._tools.pace.scale * 5.0 * 2.0**generation.setbacks
+                deferred = await tx.generations.defer(generation.id, pause_s, setback=True, ends=claim)
+                if deferred is not None:
+                    tx.wakeups.append(Advance(generation.id, deferred.revision, deferred.due_in_s))
+
+        await insist(write, self._tools.clock, what="generation.stumbled")
+
     async def _release(self, generation_id: UUID, claim: Claim) -> None:
-        try:
+        async def write() -> None:
             async with self._tools.store.transaction() as tx:
                 await tx.generations.release(generation_id, claim)
-        except Transient:  # the claim ends with its age, at the latest
-            log.warning("generation.release_failed", generation_id=str(generation_id))
+
+        await asyncio.shield(insist(write, self._tools.clock, what="generation.release"))
 
     async def knock(self, attempt_id: UUID, task_id: str | None) -> bool:
         """Somebody called an attempt's callback address. A hint only: what is true is asked of the provider.
@@ -98,9 +120,11 @@ class Generations:
             generation = None if owner is None else await tx.generations.get(owner)
         if generation is None:
             return False
-        if generation.state is State.FAILED and generation.attempt_id == attempt_id and task_id:
+        if generation.attempt_id != attempt_id or not task_id:
+            await self._hurry(generation)
+        elif generation.state is State.FAILED:
             await self._receive_gift(generation, task_id)
-        elif generation.state is State.UNKNOWN and generation.attempt_id == attempt_id and task_id:
+        elif generation.state in (State.UNKNOWN, State.SUBMITTING):  # it may outrun the answer to the submit itself
             await self._adopt(generation, task_id)
         else:
             await self._hurry(generation)
@@ -111,7 +135,7 @@ class Generations:
         if report.state is TaskState.MISSING:
             return
         async with self._tools.store.transaction() as tx:
-            await apply(tx, generation.id, TaskCreated(task_id), due_in_s=0.0)
+            await apply(tx, generation.id, TaskCreated(task_id), due_in_s=0.0, attempt_id=generation.attempt_id)
         log.info("generation.adopted", generation_id=str(generation.id))
 
     async def _receive_gift(self, generation: Generation, task_id: str) -> None:
@@ -127,6 +151,6 @@ class Generations:
         if generation.state is not State.RUNNING:
             return
         async with self._tools.store.transaction() as tx:
-            revision = await tx.generations.defer(generation.id, 0.0)
-            if revision:
-                tx.wakeups.append(Advance(generation.id, revision))
+            deferred = await tx.generations.defer(generation.id, 0.0)
+            if deferred is not None:
+                tx.wakeups.append(Advance(generation.id, deferred.revision))

@@ -20,6 +20,8 @@ from kiebot.generation.model import Claim, Generation, State
 from kiebot.generation.ports import Submission, Upload, UserFile
 from kiebot.generation.product import Model
 from kiebot.generation.tools import Tools
+from kiebot.insist import insist
+from kiebot.store import Tx
 from kiebot.wakeups import Advance
 
 log = structlog.get_logger()
@@ -28,7 +30,8 @@ UPLOAD_LIVES = timedelta(hours=20)  # the provider keeps uploads for 24 hours; a
 SLOT_WAIT_S = 15.0  # a slot that comes free wakes the next one; this is the fallback
 MODEL_OFF_WAIT_S = 60.0
 MODEL_PAUSE_S = 300.0
-MAX_TRANSIENT_TRIES = 8
+MAX_SETBACKS = 8
+ANSWER_WITHIN_S = 80.0  # createTask has 65 seconds; nobody calls its answer lost before, unless its worker is dead
 
 
 class Submitter:
@@ -61,25 +64,31 @@ class Submitter:
         can_turn_up = self._tools.callback_url is not None and model is not None
         wait_s = self._tools.pace.orphan_wait_s(model) if can_turn_up and model is not None else None
         log.warning("attempt.outcome_unknown", generation_id=str(generation.id), why=why)
-        await self._apply(generation, claim, AnswerLost(can_turn_up), due_in_s=wait_s, error=why)
+        await self._settle(generation, claim, AnswerLost(can_turn_up), due_in_s=wait_s, error=why)
 
     async def _reason_to_wait(self, generation: Generation) -> float:
-        tools = self._tools
-        async with tools.store.transaction() as tx:
-            if await tx.generations.model_is_off(generation.model_id):
-                return MODEL_OFF_WAIT_S
-            if await tx.generations.model_is_off("*"):  # the whole account is stopped
-                return MODEL_OFF_WAIT_S
-            if not generation.holds_slot:
-                if not await tx.ledger.take_slot(generation.user_id, most=tools.limits.running):
-                    return SLOT_WAIT_S
-                await tx.generations.mark_slot(generation.id)
-        return await tools.create_budget.take()
+        """0, or the seconds until it is worth asking again. Takes one of the user's running slots."""
+        async with self._tools.store.transaction() as tx:
+            off = await tx.generations.model_is_off("*") or await tx.generations.model_is_off(generation.model_id)
+            if off:  # "*": the whole account is stopped
+                return MODEL_OFF_WAIT_S * self._tools.pace.scale
+            if not generation.holds_slot and not await self._take_slot(tx, generation):
+                return SLOT_WAIT_S
+        return await self._tools.create_budget.take()
+
+    async def _take_slot(self, tx: Tx, generation: Generation) -> bool:
+        """Generation row first, then the wallet: the order every other writer keeps."""
+        if not await tx.generations.mark_slot(generation.id):
+            return False  # cancelled in the meantime
+        if await tx.ledger.take_slot(generation.user_id, most=self._tools.limits.running):
+            return True
+        await tx.generations.unmark_slot(generation.id)
+        return False
 
     async def _uploaded(self, generation: Generation, model: Model) -> dict[str, str]:
         """file_id -> URL for every file of the user's. Repeatable: what is fresh is not uploaded again."""
         uploads = dict(generation.uploads)
-        now = self._tools.clock.now()
+        now = generation.read_at or self._tools.clock.now()
         for ref in media_refs(model, generation.inputs):
             file_id = str(ref["file_id"])
             if _is_fresh(uploads.get(file_id), now):
@@ -96,14 +105,14 @@ class Submitter:
 
     async def _upload_failed(self, generation: Generation, claim: Claim, error: Transient) -> None:
         """Uploads may be repeated, but not for ever: the user waits."""
-        if generation.polls >= MAX_TRANSIENT_TRIES and not isinstance(error, RateLimited):
+        if generation.setbacks >= MAX_SETBACKS and not isinstance(error, RateLimited):
             await self._apply(generation, claim, Broke("input_fetch", str(error)))
             return
-        await self._later(generation, claim, self._pause(generation, error), polled=True)
+        await self._later(generation, claim, self._pause(generation, error), setback=not isinstance(error, RateLimited))
 
     async def _call(self, generation: Generation, claim: Claim, model: Model, urls: Mapping[str, str]) -> None:
         body = request_input(model, with_urls(model, generation.inputs, urls), self._tools.content_filter)
-        begun = await self._apply(generation, claim, Begun())
+        begun = await self._apply(generation, claim, Begun(), due_in_s=ANSWER_WITHIN_S)
         if begun.state is not State.SUBMITTING or begun.attempt_id is None:
             return  # cancelled in the meantime
         address = self._tools.callback_url
@@ -116,34 +125,65 @@ class Submitter:
         except Transient as error:
             await self._not_created(begun, claim, error)
         except Permanent as error:
-            await self._apply(begun, claim, Broke(error.code, str(error)), error=str(error))
+            await self._settle(begun, claim, Broke(error.code, str(error)), error=str(error))
         else:
-            first_look_s = self._tools.pace.first_poll_s(model)
-            await self._apply(begun, claim, TaskCreated(task_id), due_in_s=first_look_s)
+            await self._created(begun, claim, model, task_id)
+
+    async def _created(self, generation: Generation, claim: Claim, model: Model, task_id: str) -> None:
+        """The task id is in hand and nowhere else: without it the task is billed and lost."""
+        try:
+            await self._settle(generation, claim, TaskCreated(task_id), due_in_s=self._tools.pace.first_poll_s(model))
+        except Transient:
+            log.error("attempt.task_id_not_written", generation_id=str(generation.id), task_id=task_id)
+            raise
 
     async def _not_created(self, generation: Generation, claim: Claim, error: Transient) -> None:
         """Nothing was created: the generation is accepted again. An account-wide stop holds back all the others too."""
         pause_s = self._pause(generation, error)
+        is_setback = not isinstance(error, RateLimited | AccountStopped | ModelPaused)  # those are free
         if isinstance(error, RateLimited):
             await self._tools.create_budget.refused(pause_s=error.retry_after_s)
         elif isinstance(error, AccountStopped | ModelPaused):
             await self._switch_off(generation, error)
-        elif generation.attempt_no >= MAX_TRANSIENT_TRIES:
-            await self._apply(generation, claim, Broke("server", str(error)), error=str(error))
+        elif generation.setbacks >= MAX_SETBACKS:
+            await self._settle(generation, claim, Broke("server", str(error)), error=str(error))
             return
-        await self._apply(generation, claim, NotCreated(), due_in_s=pause_s, error=str(error))
+        await self._settle(generation, claim, NotCreated(), due_in_s=pause_s, error=str(error), setback=is_setback)
 
     async def _switch_off(self, generation: Generation, error: AccountStopped | ModelPaused) -> None:
         stopped = isinstance(error, AccountStopped)
         scope = "*" if stopped else generation.model_id
         pause_s = error.retry_after_s if stopped else MODEL_PAUSE_S
         log.error("provider.stopped", scope=scope, reason=str(error), for_s=pause_s)
-        async with self._tools.store.transaction() as tx:
-            await tx.generations.switch_off(scope, str(error), "provider", for_s=pause_s * self._tools.pace.scale)
+
+        async def write() -> None:
+            async with self._tools.store.transaction() as tx:
+                await tx.generations.switch_off(scope, str(error), "provider", for_s=pause_s * self._tools.pace.scale)
+
+        await insist(write, self._tools.clock, what="provider.stopped")
 
     def _pause(self, generation: Generation, error: Transient) -> float:
-        tries = min(generation.attempt_no + generation.polls, 6)
+        tries = min(generation.setbacks, 6)
         return max(error.retry_after_s, self._tools.pace.scale * 2.0 * 1.7**tries)
+
+    async def _settle(
+        self,
+        generation: Generation,
+        claim: Claim,
+        event: Event,
+        *,
+        due_in_s: float | None = None,
+        error: str | None = None,
+        setback: bool = False,
+    ) -> None:
+        """Write what the call brought. It has happened, whether Postgres is there or not: the write is insisted on."""
+
+        async def write() -> Generation:
+            return await self._apply(
+                generation, claim, event, due_in_s=due_in_s, error=error, of_attempt=True, setback=setback
+            )
+
+        await insist(write, self._tools.clock, what=f"attempt.{type(event).__name__}")
 
     async def _apply(
         self,
@@ -153,22 +193,36 @@ class Submitter:
         *,
         due_in_s: float | None = None,
         error: str | None = None,
+        of_attempt: bool = False,
+        setback: bool = False,
     ) -> Generation:
         async with self._tools.store.transaction() as tx:
-            applied = await apply(tx, generation.id, event, due_in_s=due_in_s, error=error, ends=claim)
+            applied = await apply(
+                tx,
+                generation.id,
+                event,
+                due_in_s=due_in_s,
+                error=error,
+                ends=claim,
+                attempt_id=generation.attempt_id if of_attempt else None,
+                setback=setback,
+            )
         log.info(
             "generation.step",
             generation_id=str(generation.id),
             event_kind=type(event).__name__,
             state=applied.generation.state.value,
+            attempt=applied.generation.attempt_no,
         )
         return applied.generation
 
-    async def _later(self, generation: Generation, claim: Claim, wait_s: float, *, polled: bool = False) -> None:
+    async def _later(self, generation: Generation, claim: Claim, wait_s: float, *, setback: bool = False) -> None:
         async with self._tools.store.transaction() as tx:
-            revision = await tx.generations.defer(generation.id, wait_s, polled=polled, ends=claim)
-            if revision:
-                tx.wakeups.append(Advance(generation.id, revision, wait_s))
+            deferred = await tx.generations.defer(
+                generation.id, wait_s, setback=setback, seen=generation.revision, ends=claim
+            )
+            if deferred is not None:
+                tx.wakeups.append(Advance(generation.id, deferred.revision, deferred.due_in_s))
 
 
 def _is_fresh(facts: object, now: datetime) -> bool:

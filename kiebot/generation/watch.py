@@ -19,7 +19,7 @@ from kiebot.wakeups import Advance
 
 log = structlog.get_logger()
 
-MAX_ATTEMPTS = 2  # a failure of the provider's servers is tried once more as a new task
+MAX_RETAKES = 1  # a failure of the provider's servers is tried once more as a new task
 JITTER = 0.2
 
 
@@ -54,7 +54,7 @@ class Watcher:
                 await self._succeeded(generation, claim, model, report)
             case TaskState.FAILED:
                 await self._failed(generation, claim, report)
-            case TaskState.MISSING if self._tools.pace.is_lost(self._age_s(generation)):
+            case TaskState.MISSING if self._tools.pace.is_lost(generation.age_s):
                 await self._failed(generation, claim, report, reason="task_lost")
             case _:
                 await self._still_running(generation, claim, model)
@@ -65,7 +65,7 @@ class Watcher:
             for url in report.urls:
                 await self._tools.results.probe(url)
         except Transient:
-            if self._tools.pace.patience_is_over(self._age_s(generation), model):
+            if self._tools.pace.patience_is_over(generation.age_s, model):
                 await self._apply(generation, claim, Broke("result_lost"))
             else:
                 await self._later(generation, claim, self._interval(model, generation), polled=True)
@@ -81,7 +81,7 @@ class Watcher:
         self, generation: Generation, claim: Claim, report: TaskReport, reason: str | None = None
     ) -> None:
         await self._note_consumed(generation, report)
-        again = report.retryable and generation.attempt_no < MAX_ATTEMPTS
+        again = report.retryable and generation.retakes < MAX_RETAKES
         if again and report.failure == "input_fetch":  # the provider could not read our uploads: make new ones
             async with self._tools.store.transaction() as tx:
                 await tx.generations.set_uploads(generation.id, {})
@@ -89,7 +89,7 @@ class Watcher:
         await self._apply(generation, claim, event, due_in_s=self._tools.pace.scale * 2.0)
 
     async def _still_running(self, generation: Generation, claim: Claim, model: Model) -> None:
-        age_s = self._age_s(generation)
+        age_s = generation.age_s
         if self._tools.pace.is_hopeless(age_s):
             await self._apply(generation, claim, Broke("timeout"))
         elif self._tools.pace.is_stalled(model, age_s):
@@ -107,23 +107,23 @@ class Watcher:
         jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load, protects nothing
         return self._tools.pace.next_poll_s(model, generation.polls) * jitter
 
-    def _age_s(self, generation: Generation) -> float:
-        since = generation.submitted_at or generation.accepted_at
-        return (self._tools.clock.now() - since).total_seconds()
-
     async def _apply(
         self, generation: Generation, claim: Claim, event: Event, *, due_in_s: float | None = None
     ) -> None:
         async with self._tools.store.transaction() as tx:
-            applied = await apply(tx, generation.id, event, due_in_s=due_in_s, ends=claim)
+            applied = await apply(
+                tx, generation.id, event, due_in_s=due_in_s, ends=claim, attempt_id=generation.attempt_id
+            )
         if applied.generation.state.is_final and not applied.before.is_final:
-            took_s = (self._tools.clock.now() - generation.accepted_at).total_seconds()
+            took_s = generation.age_s
             METRICS.generation_seconds.labels(outcome=applied.generation.failure or "ok").observe(took_s)
         state = applied.generation.state.value
         log.info("generation.step", generation_id=str(generation.id), event_kind=type(event).__name__, state=state)
 
     async def _later(self, generation: Generation, claim: Claim, wait_s: float, *, polled: bool = False) -> None:
         async with self._tools.store.transaction() as tx:
-            revision = await tx.generations.defer(generation.id, wait_s, polled=polled, ends=claim)
-            if revision:
-                tx.wakeups.append(Advance(generation.id, revision, wait_s))
+            deferred = await tx.generations.defer(
+                generation.id, wait_s, polled=polled, seen=generation.revision, ends=claim
+            )
+            if deferred is not None:
+                tx.wakeups.append(Advance(generation.id, deferred.revision, deferred.due_in_s))

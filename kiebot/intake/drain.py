@@ -8,18 +8,21 @@ so no wake-up is lost although the jobs that found the lane held did nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 from uuid import UUID
 
 import structlog
 
+from kiebot.clock import Clock
 from kiebot.delivery.outbox import Draft, Row
 from kiebot.errors import Transient
+from kiebot.insist import insist
 from kiebot.intake.lanes import LaneClaim, Waiting
 from kiebot.observe.metrics import METRICS
 from kiebot.store import Store, Tx
-from kiebot.wakeups import Drain
+from kiebot.wakeups import Deliver, Drain, unique
 
 log = structlog.get_logger()
 
@@ -62,11 +65,12 @@ class Sender(Protocol):
 class Drainer:
     """Handles updates for one replica. `owner` is its incarnation."""
 
-    def __init__(self, store: Store, handler: UpdateHandler, sender: Sender, owner: UUID) -> None:
+    def __init__(self, store: Store, handler: UpdateHandler, sender: Sender, owner: UUID, clock: Clock) -> None:
         self._store = store
         self._handler = handler
         self._sender = sender
         self._owner = owner
+        self._clock = clock
 
     async def drain(self, lane: str) -> None:
         """Work off up to MOST_PER_DRAIN updates of the lane. Does nothing while somebody living drains it."""
@@ -75,15 +79,16 @@ class Drainer:
         if claimed is None:
             return
         claim, waiting = claimed
+        chats: set[int] = set()
         try:
             for update in waiting:
-                if update.not_yet or not await self._work_off(claim, update):
+                if update.not_yet or not await self._work_off(claim, update, chats):
                     break  # order is kept: nothing overtakes an update that is to be tried again
         finally:
-            await self._let_go(claim)
+            await asyncio.shield(self._let_go(claim, chats))
 
-    async def _work_off(self, claim: LaneClaim, update: Waiting) -> bool:
-        """True when the lane may go on to its next update."""
+    async def _work_off(self, claim: LaneClaim, update: Waiting, chats: set[int]) -> bool:
+        """True when the lane may go on to its next update. Notes the chats written to."""
         press = self._handler.press_of(update.payload) if update.attempts == 0 else None
         if press is not None:
             self._sender.answer_press(press)
@@ -99,6 +104,7 @@ class Drainer:
             return await self._failed(claim, update, error)
         if rows is None:
             return False  # the claim was lost: another replica goes on from here
+        chats.update(row.chat_id for row in rows)
         await self._sender.send_claimed(rows)
         return True
 
@@ -117,7 +123,7 @@ class Drainer:
         async with self._store.transaction() as tx:
             tries = await tx.lanes.failed(update.id, f"{type(error).__name__}: {error}", pause_s=pause_s)
             if tries < MAX_TRIES:
-                tx.wakeups.append(Drain(claim.lane, _retry_revision(update, tries), pause_s + CLOCKS_DIFFER_S))
+                tx.wakeups.append(Drain(claim.lane, unique(), pause_s + CLOCKS_DIFFER_S))
         log.warning("update.failed", inbox_id=update.id, tries=tries, exc_info=error)
         if tries < MAX_TRIES:
             return False
@@ -134,15 +140,18 @@ class Drainer:
         log.error("update.buried", inbox_id=update.id, dead_letter=letter, lane=claim.lane, reason=reason)
         await self._sender.send_claimed(rows)
 
-    async def _let_go(self, claim: LaneClaim) -> None:
-        async with self._store.transaction() as tx:
-            await tx.lanes.release(claim)
+    async def _let_go(self, claim: LaneClaim, chats: Iterable[int]) -> None:
+        """Release, then look again: at the lane, and at the chats for what was decided while we were sending."""
+
+        async def release() -> None:
+            async with self._store.transaction() as tx:
+                await tx.lanes.release(claim)
+
+        await insist(release, self._clock, what="lane.release")
         async with self._store.transaction() as tx:
             again = await tx.lanes.look_again(claim.lane)
             if again is not None:
                 tx.wakeups.append(again)
-
-
-def _retry_revision(update: Waiting, tries: int) -> int:
-    """Distinct for each try, and never the revision of a lane: those are positive."""
-    return -(update.id * 1000 + tries)
+            for chat_id in chats:
+                if await tx.outbox.left_behind(chat_id) is not None:
+                    tx.wakeups.append(Deliver(chat_id, unique()))

@@ -17,6 +17,15 @@ class Contra(StrEnum):
     ADJUSTMENTS = "adjustments"
 
 
+REVENUE_SHARDS = 16
+
+
+def revenue_of(generation_id: UUID) -> str:
+    """The revenue account that takes this generation's price: one of several, so that captures do not queue for one
+    row, and a replica that stops in the middle of one does not stop them all."""
+    return f"{Contra.REVENUE}:{generation_id.int % REVENUE_SHARDS:02d}"
+
+
 class Kind(StrEnum):
     GRANT = "grant"
     HOLD = "hold"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from kiebot.ids import grant_key, hold_key, settlement_key, wallet_of
-from kiebot.ledger.entries import Contra, Entry, Kind, Millicredits, Posting
+from kiebot.ledger.entries import Contra, Entry, Kind, Millicredits, Posting, revenue_of
 
 
 def hold(generation_id: UUID, user_id: int, amount: Millicredits) -> Posting:
@@ -21,7 +21,7 @@ def capture(generation_id: UUID, user_id: int, *, held: Millicredits, amount: Mi
     if amount > held:
         raise ValueError(f"cannot capture {amount} of a hold of {held}")
     wallet = Entry(wallet_of(user_id), held - amount, -held)
-    revenue = Entry(Contra.REVENUE, amount)
+    revenue = Entry(revenue_of(generation_id), amount)
     return Posting(settlement_key(generation_id), Kind.CAPTURE, (revenue, wallet), generation_id)
 
 

@@ -115,7 +115,7 @@ class Metrics:
     def _describe_generations(self) -> None:
         self.generations = self._counter("generations_total", "generations ended", ["model", "outcome"])
         self.generation_seconds = self._histogram(
-            "generation_seconds", "from the user's yes to the end of the generation", GENERATION_S, ["outcome"]
+            "generation_seconds", "from the submit to the end of the generation", GENERATION_S, ["outcome"]
         )
         self.generations_open = self._asked("generations_open", "generations that have not ended, of the cluster")
         self.outbox_pending = self._asked("outbox_pending", "messages decided and not sent, of the cluster")

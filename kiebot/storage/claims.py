@@ -13,18 +13,35 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 BEAT_EVERY_S = 1.0
 DEAD_AFTER_S = 4.0  # no heartbeat for so long: its claims are free
-CLAIM_MAX_S = 180.0  # even a living owner loses a claim it forgot to release
+GAP_S = 2.5  # between two heartbeats: from then on the silence of others proves nothing for a while
+CLAIM_MAX_S = 420.0  # even a living owner loses a claim it forgot to release: longer than any job may run
 
 
 def free(table: str) -> str:
     """SQL: nobody living holds the claim of this row. `table` is a constant of ours, never input."""
-    return f"""(
-        {table}.claimed_by IS NULL
-        OR {table}.claimed_at < now() - interval '{CLAIM_MAX_S} seconds'
-        OR NOT EXISTS (
-            SELECT 1 FROM replicas
-            WHERE replicas.id = {table}.claimed_by AND replicas.beat_at > now() - interval '{DEAD_AFTER_S} seconds'
-        )
+    forgotten = f"{table}.claimed_at < now() - interval '{CLAIM_MAX_S} seconds'"
+    return f"({table}.claimed_by IS NULL OR {forgotten} OR {_gone(table)})"
+
+
+def takeable(table: str) -> str:
+    """SQL: `:owner` may claim this row. Stricter than `free` by one thing: silence only proves death to who was there.
+
+    After an outage of Postgres everybody looks dead for a moment. So a claim may be taken over only by an incarnation
+    whose own heartbeats came steadily all through the other's silence.
+    """
+    steady = f"""EXISTS (
+        SELECT 1 FROM replicas AS me
+        WHERE me.id = CAST(:owner AS uuid) AND me.steady_since < now() - interval '{DEAD_AFTER_S} seconds'
+    )"""
+    departed = f"NOT EXISTS (SELECT 1 FROM replicas WHERE replicas.id = {table}.claimed_by)"
+    forgotten = f"{table}.claimed_at < now() - interval '{CLAIM_MAX_S} seconds'"
+    return f"({table}.claimed_by IS NULL OR {departed} OR {forgotten} OR ({_gone(table)} AND {steady}))"
+
+
+def _gone(table: str) -> str:
+    return f"""NOT EXISTS (
+        SELECT 1 FROM replicas
+        WHERE replicas.id = {table}.claimed_by AND replicas.beat_at > now() - interval '{DEAD_AFTER_S} seconds'
     )"""
 
 
@@ -40,9 +57,10 @@ class ReplicaSeen:
     facts: Mapping[str, object]
 
 
-_BEAT = text("""
+_BEAT = text(f"""
     INSERT INTO replicas (id, name, facts) VALUES (:id, :name, CAST(:facts AS jsonb))
-    ON CONFLICT (id) DO UPDATE SET beat_at = now(), facts = excluded.facts
+    ON CONFLICT (id) DO UPDATE SET beat_at = now(), facts = excluded.facts, steady_since = CASE
+        WHEN replicas.beat_at < now() - interval '{GAP_S} seconds' THEN now() ELSE replicas.steady_since END
 """)
 _LEAVE = text("DELETE FROM replicas WHERE id = :id")
 _FORGET = text("DELETE FROM replicas WHERE beat_at < now() - interval '10 minutes'")

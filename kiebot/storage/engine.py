@@ -73,7 +73,8 @@ def is_outage_cause(cause: BaseException | None) -> bool:
     inner = getattr(cause, "__cause__", None) or cause
     if isinstance(inner, asyncpg.PostgresError):
         state = inner.sqlstate or ""
-        return state in RETRY_SQLSTATES or state[:2] in ("08", "53", "57")
+        # 57P..: the server goes away. 57014 is no outage: this very statement took too long, and will again.
+        return state in RETRY_SQLSTATES or state[:2] in ("08", "53") or state.startswith("57P")
     return isinstance(inner, (asyncpg.InterfaceError, OSError, TimeoutError))
 
 

@@ -10,13 +10,14 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kiebot.generation.model import Artifact, AttemptState, Claim, Generation, Order, Quoted, State
-from kiebot.storage.claims import free
+from kiebot.generation.model import Artifact, AttemptState, Claim, Deferred, Generation, Order, Quoted, State
+from kiebot.storage.claims import takeable
 
 _COLUMNS = """
     id, number, user_id, chat_id, model_id, inputs, language, state, cost_millicredits, price_millicredits,
     is_maximum, accepted_at, attempt_no, attempt_id, task_id, submitted_at, finished_at, due_at, polls, failure,
-    detail, result_urls, result_text, uploads, holds_running_slot, revision, claim_no
+    detail, result_urls, result_text, uploads, holds_running_slot, revision, claim_no, retakes, setbacks,
+    now() AS read_at
 """
 _ADD = text(f"""
     INSERT INTO generations (id, confirm_key, user_id, chat_id, model_id, inputs, language, state,
@@ -39,7 +40,8 @@ _OPEN = text(f"""
 """)
 _CLAIM = text(f"""
     UPDATE generations SET claimed_by = :owner, claimed_at = now(), claim_no = claim_no + 1
-    WHERE id = :id AND finished_at IS NULL AND {free("generations")}
+    WHERE id = :id AND finished_at IS NULL AND {takeable("generations")}
+        AND (due_at <= now() OR state = 'submitting')  -- a submit that nobody living holds is due whatever it says
     RETURNING {_COLUMNS}
 """)
 _RELEASE = text("""
@@ -52,22 +54,35 @@ _END_CLAIM = """claimed_by = CASE WHEN claimed_by = CAST(:owner AS uuid) AND cla
 _SAVE = text(f"""
     UPDATE generations SET state = :state, attempt_no = :attempt_no, attempt_id = :attempt_id, task_id = :task_id,
         failure = :failure, detail = :detail, result_urls = CAST(:result_urls AS jsonb), result_text = :result_text,
-        polls = :polls, revision = revision + 1, holds_running_slot = :slot, {_END_CLAIM},
+        polls = :polls, retakes = :retakes, setbacks = :setbacks, revision = revision + 1,
+        holds_running_slot = :slot, {_END_CLAIM},
         due_at = CASE WHEN CAST(:due_in AS float8) IS NULL THEN NULL ELSE now() + make_interval(secs => :due_in) END,
         submitted_at = CASE WHEN :submitted THEN now() ELSE submitted_at END,
         finished_at = CASE WHEN :finished THEN coalesce(finished_at, now()) ELSE NULL END
     WHERE id = :id RETURNING revision
 """)
+# A wish that came while the row was being looked at (its revision moved) is not put off by what the look found.
 _DEFER = text(f"""
-    UPDATE generations SET due_at = now() + make_interval(secs => :due_in), polls = polls + :polls,
-        revision = revision + 1, {_END_CLAIM}
-    WHERE id = :id AND finished_at IS NULL RETURNING revision
+    UPDATE generations SET polls = polls + :polls, setbacks = setbacks + :setbacks, revision = revision + 1,
+        due_at = CASE
+            WHEN CAST(:seen AS bigint) IS NOT NULL AND revision <> :seen
+            THEN least(due_at, now() + make_interval(secs => :due_in))
+            ELSE now() + make_interval(secs => :due_in) END, {_END_CLAIM}
+    WHERE id = :id AND finished_at IS NULL
+    RETURNING revision, greatest(0, extract(epoch FROM due_at - now()))::float8 AS due_in
 """)
-_MARK_SLOT = text("UPDATE generations SET holds_running_slot = true WHERE id = :id")
-_NEXT_WAITING = text(f"""
-    SELECT {_COLUMNS} FROM generations
-    WHERE user_id = :user_id AND state = 'accepted' AND finished_at IS NULL AND NOT holds_running_slot
-    ORDER BY number LIMIT 1
+_MARK_SLOT = text("""
+    UPDATE generations SET holds_running_slot = true
+    WHERE id = :id AND state = 'accepted' AND NOT holds_running_slot RETURNING user_id
+""")
+_UNMARK_SLOT = text("UPDATE generations SET holds_running_slot = false WHERE id = :id")
+# SKIP LOCKED: whoever holds that row now will see to it; waiting for it here could wait in a circle.
+_HURRY_NEXT = text("""
+    UPDATE generations SET due_at = now(), revision = revision + 1 WHERE id = (
+        SELECT id FROM generations
+        WHERE user_id = :user_id AND state = 'accepted' AND finished_at IS NULL AND NOT holds_running_slot
+        ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED
+    ) RETURNING id, revision
 """)
 _MODEL_OFF = text("SELECT 1 FROM model_switches WHERE model_id = :id AND (until IS NULL OR until > now())")
 _SWITCH_OFF = text("""
@@ -182,6 +197,8 @@ class GenerationRepository:
             "result_urls": json.dumps(list(generation.result_urls)),
             "result_text": generation.result_text,
             "polls": generation.polls,
+            "retakes": generation.retakes,
+            "setbacks": generation.setbacks,
             "slot": slot,
             "due_in": due_in_s,
             "submitted": newly_submitted,
@@ -191,19 +208,41 @@ class GenerationRepository:
         return int(await self._connection.scalar(_SAVE, facts) or 0)
 
     async def defer(
-        self, generation_id: UUID, due_in_s: float, *, polled: bool = False, ends: Claim | None = None
-    ) -> int:
-        """Look again in `due_in_s` seconds. Returns the new revision, 0 when it has ended."""
-        facts = {"id": generation_id, "due_in": due_in_s, "polls": int(polled), **_claim_facts(ends)}
-        return int(await self._connection.scalar(_DEFER, facts) or 0)
+        self,
+        generation_id: UUID,
+        due_in_s: float,
+        *,
+        polled: bool = False,
+        setback: bool = False,
+        seen: int | None = None,
+        ends: Claim | None = None,
+    ) -> Deferred | None:
+        """Look again in `due_in_s` seconds, or sooner when the row asks for it; None when it has ended.
 
-    async def mark_slot(self, generation_id: UUID) -> None:
-        """It counts among its user's running ones from now on."""
-        await self._connection.execute(_MARK_SLOT, {"id": generation_id})
+        seen: the revision this look began with.
+        """
+        facts = {
+            "id": generation_id,
+            "due_in": due_in_s,
+            "polls": int(polled),
+            "setbacks": int(setback),
+            "seen": seen,
+            **_claim_facts(ends),
+        }
+        row = (await self._connection.execute(_DEFER, facts)).one_or_none()
+        return None if row is None else Deferred(row.revision, row.due_in)
 
-    async def next_waiting_of(self, user_id: int) -> Generation | None:
-        """The user's oldest accepted generation that waits for a running slot."""
-        return await self._one(_NEXT_WAITING, {"user_id": user_id})
+    async def mark_slot(self, generation_id: UUID) -> bool:
+        """It counts among its user's running ones from now on. False: it does already, or is not waiting any more."""
+        return await self._connection.scalar(_MARK_SLOT, {"id": generation_id}) is not None
+
+    async def unmark_slot(self, generation_id: UUID) -> None:
+        await self._connection.execute(_UNMARK_SLOT, {"id": generation_id})
+
+    async def hurry_next_of(self, user_id: int) -> tuple[UUID, int] | None:
+        """The user's oldest generation that waits for a slot is due now: its id and new revision."""
+        row = (await self._connection.execute(_HURRY_NEXT, {"user_id": user_id})).one_or_none()
+        return None if row is None else (row.id, row.revision)
 
     async def model_is_off(self, model_id: str) -> bool:
         return await self._connection.scalar(_MODEL_OFF, {"id": model_id}) is not None
@@ -298,4 +337,7 @@ def _generation(row: Row[Any]) -> Generation:
         holds_slot=row.holds_running_slot,
         revision=row.revision,
         claim_no=row.claim_no,
+        retakes=row.retakes,
+        setbacks=row.setbacks,
+        read_at=row.read_at,
     )

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from kiebot.errors import Fenced
 from kiebot.intake.lanes import LaneClaim, Waiting
 from kiebot.intake.ports import FenceRow, RawUpdate
-from kiebot.storage.claims import free
+from kiebot.storage.claims import takeable
 from kiebot.storage.engine import outages_as_transient
 from kiebot.wakeups import Drain
 
@@ -92,7 +92,7 @@ class PostgresInbox:
 _CLAIM = text(f"""
     WITH mine AS (
         UPDATE lanes SET claimed_by = :owner, claimed_at = now(), claim_no = claim_no + 1
-        WHERE key = :lane AND {free("lanes")}
+        WHERE key = :lane AND {takeable("lanes")}
         RETURNING claim_no
     )
     SELECT mine.claim_no, w.id, w.update_id, w.payload, w.attempts, w.next_at > now() AS not_yet

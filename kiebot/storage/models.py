@@ -53,6 +53,7 @@ replicas = Table(
     Column("name", Text, nullable=False),
     _at("started_at", now=True),
     _at("beat_at", now=True),
+    _at("steady_since", now=True),  # since when its heartbeats have come without a gap
     Column("facts", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
 )
 
@@ -64,6 +65,19 @@ fence = Table(
     Column("token", Text, nullable=False),
     Column("replica", Text, nullable=False),
     _at("taken_at", now=True),
+)
+
+lease_beats = Table(  # of lease/postgres.py: the lock itself is an advisory one, this tells who has it and still lives
+    "lease_beats",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("token", Text),  # none once the lease was given back
+    Column("replica", Text, nullable=False),
+    Column("pid", Integer, nullable=False),  # of the session that holds the lock
+    Column("ttl_ms", BigInteger, nullable=False),
+    _at("beat_at", now=True),
+    _at("since", now=True),
+    _at("rung_at"),  # the doorbell: whoever sets it back to none has heard the ring
 )
 
 inbox = Table(
@@ -152,6 +166,8 @@ generations = Table(
     Column("attempt_id", UUID(as_uuid=True)),
     Column("task_id", Text),
     _count("polls"),
+    Column("retakes", SmallInteger, nullable=False, server_default="0"),  # new tasks after a failure of the provider
+    Column("setbacks", SmallInteger, nullable=False, server_default="0"),  # steps and submits that failed on our way
     Column("failure", Text),
     Column("detail", Text),
     Column("result_urls", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
@@ -168,6 +184,13 @@ generations = Table(
     CheckConstraint("price_millicredits >= 0", name="price_not_negative"),
 )
 Index("ix_generations_due", generations.c.due_at, postgresql_where=generations.c.finished_at.is_(None))
+Index("ix_generations_waiting", generations.c.accepted_at, postgresql_where=generations.c.state == "accepted")
+Index(
+    "ix_generations_succeeded",
+    generations.c.model_id,
+    generations.c.number,
+    postgresql_where=generations.c.state == "succeeded",
+)
 Index("ix_generations_user", generations.c.user_id, generations.c.number.desc())
 Index("ix_generations_task", generations.c.task_id, postgresql_where=generations.c.task_id.isnot(None))
 
@@ -283,6 +306,7 @@ Index(
     postgresql_where=text("sent_at IS NULL AND buried_at IS NULL"),
 )
 Index("ix_outbox_age", outbox.c.next_at, postgresql_where=text("sent_at IS NULL AND buried_at IS NULL"))
+Index("ix_outbox_sent", outbox.c.sent_at, postgresql_where=outbox.c.sent_at.isnot(None))
 Index("ix_outbox_generation", outbox.c.generation_id, postgresql_where=outbox.c.generation_id.isnot(None))
 
 cards = Table(
@@ -320,3 +344,4 @@ audit = Table(
 )
 
 APPEND_ONLY = ("postings", "entries", "holds", "settlements")
+CONTRA_ACCOUNTS = ("promotions", "adjustments", *(f"revenue:{shard:02d}" for shard in range(16)))

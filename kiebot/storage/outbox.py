@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kiebot.delivery.outbox import Card, Draft, Row
-from kiebot.storage.claims import free
+from kiebot.storage.claims import takeable
 from kiebot.wakeups import Deliver
 
 # The writer claims its own rows when nothing of that chat waits before them, and sends them right after its commit.
@@ -36,7 +36,7 @@ _CLAIM_HEAD = text(f"""
     UPDATE outbox SET claimed_by = :owner, claimed_at = now(), attempts = attempts + 1
     WHERE id = (
         SELECT id FROM outbox WHERE chat_id = :chat_id AND sent_at IS NULL AND buried_at IS NULL ORDER BY id LIMIT 1
-    ) AND next_at <= now() AND sent_at IS NULL AND buried_at IS NULL AND {free("outbox")}
+    ) AND next_at <= now() AND sent_at IS NULL AND buried_at IS NULL AND {takeable("outbox")}
     RETURNING id, chat_id, kind, payload, generation_id, attempts
 """)
 _SENT = text("""
@@ -60,6 +60,14 @@ _BURY = text("""
 _NEXT_OF = text("""
     SELECT id FROM outbox
     WHERE chat_id = :chat_id AND sent_at IS NULL AND buried_at IS NULL ORDER BY id LIMIT 1
+""")
+
+
+_LEFT_BEHIND = text("""
+    SELECT id FROM (
+        SELECT id, claimed_by, next_at FROM outbox
+        WHERE chat_id = :chat_id AND sent_at IS NULL AND buried_at IS NULL ORDER BY id LIMIT 1
+    ) AS head WHERE claimed_by IS NULL AND next_at <= now()
 """)
 
 
@@ -115,6 +123,11 @@ class OutboxRepository:
         waiting: int | None = await self._connection.scalar(_NEXT_OF, {"chat_id": chat_id})
         return waiting
 
+    async def left_behind(self, chat_id: int) -> int | None:
+        """The id of the chat's head when it could be sent now and nobody does: its wake-up came while we sent."""
+        head: int | None = await self._connection.scalar(_LEFT_BEHIND, {"chat_id": chat_id})
+        return head
+
 
 _WANT = text("""
     INSERT INTO cards (generation_id, chat_id, message_id, wanted_version, sent_version)
@@ -128,7 +141,7 @@ _WANT_GONE = text("""
 """)
 _CLAIM_CARD = text(f"""
     UPDATE cards SET claimed_by = :owner, claimed_at = now()
-    WHERE generation_id = :generation_id AND wanted_version > sent_version AND next_at <= now() AND {free("cards")}
+    WHERE generation_id = :generation_id AND wanted_version > sent_version AND next_at <= now() AND {takeable("cards")}
     RETURNING generation_id, chat_id, message_id, wanted_version, sent_version, is_gone
 """)
 _CARD_SENT = text("""
@@ -140,6 +153,12 @@ _CARD_SENT = text("""
 _CARD_LATER = text("""
     UPDATE cards SET claimed_by = NULL, claimed_at = NULL, next_at = now() + make_interval(secs => :pause_s)
     WHERE generation_id = :generation_id AND claimed_by = :owner
+""")
+
+
+_QUIET_FOR = text("""
+    SELECT greatest(0.0, extract(epoch FROM next_at - now()))::float8 FROM cards
+    WHERE generation_id = :generation_id AND wanted_version > sent_version AND claimed_by IS NULL
 """)
 
 
@@ -177,3 +196,8 @@ class CardRepository:
     async def later(self, card: Card, owner: UUID, pause_s: float) -> None:
         facts = {"generation_id": card.generation_id, "owner": owner, "pause_s": pause_s}
         await self._connection.execute(_CARD_LATER, facts)
+
+    async def quiet_for(self, generation_id: UUID) -> float | None:
+        """Seconds until a card that is behind may be edited; None when it is not behind, or somebody edits it now."""
+        seconds: float | None = await self._connection.scalar(_QUIET_FOR, {"generation_id": generation_id})
+        return seconds

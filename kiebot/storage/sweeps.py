@@ -16,30 +16,35 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kiebot.storage.claims import free
 from kiebot.wakeups import Advance, Deliver, Drain, RefreshCard
 
+# The heads of all waiting lanes come first, the limit last: one long or held lane must not hide the others.
 _LANES = text(f"""
-    WITH old AS (
-        SELECT id, lane FROM inbox WHERE done_at IS NULL AND next_at < now() - make_interval(secs => :grace_s)
-        ORDER BY next_at LIMIT :most FOR UPDATE SKIP LOCKED
+    WITH heads AS (
+        SELECT DISTINCT ON (lane) id, lane, next_at FROM inbox WHERE done_at IS NULL
+        ORDER BY lane, urgent DESC, id
     ), stranded AS (
-        SELECT old.id, lanes.key, lanes.revision FROM old JOIN lanes ON lanes.key = old.lane WHERE {free("lanes")}
+        SELECT heads.id, lanes.key, lanes.revision FROM heads JOIN lanes ON lanes.key = heads.lane
+        WHERE heads.next_at < now() - make_interval(secs => :grace_s) AND {free("lanes")}
+        ORDER BY heads.next_at LIMIT :most
     ), marked AS (
-        UPDATE inbox SET swept_at = now() FROM stranded WHERE inbox.id = stranded.id
+        UPDATE inbox SET swept_at = now() WHERE id IN (
+            SELECT inbox.id FROM inbox JOIN stranded ON stranded.id = inbox.id FOR UPDATE OF inbox SKIP LOCKED
+        )
     )
-    SELECT DISTINCT key, revision FROM stranded
+    SELECT key, revision FROM stranded
 """)
 _GENERATIONS = text(f"""
     SELECT id, revision FROM generations
-    WHERE finished_at IS NULL AND due_at < now() - make_interval(secs => :grace_s) AND {free("generations")}
+    WHERE finished_at IS NULL AND {free("generations")}
+        AND (due_at < now() - make_interval(secs => :grace_s) OR state = 'submitting')
     ORDER BY due_at LIMIT :most FOR UPDATE SKIP LOCKED
 """)
 _CHATS = text(f"""
-    WITH old AS (
-        SELECT id, chat_id FROM outbox
-        WHERE sent_at IS NULL AND buried_at IS NULL AND next_at < now() - make_interval(secs => :grace_s)
-            AND {free("outbox")}
-        ORDER BY next_at LIMIT :most FOR UPDATE SKIP LOCKED
+    WITH heads AS (
+        SELECT DISTINCT ON (chat_id) * FROM outbox WHERE sent_at IS NULL AND buried_at IS NULL ORDER BY chat_id, id
     )
-    SELECT chat_id, max(id) AS newest FROM old GROUP BY chat_id
+    SELECT chat_id, id FROM heads
+    WHERE next_at < now() - make_interval(secs => :grace_s) AND {free("heads")}
+    ORDER BY next_at LIMIT :most
 """)
 _CARDS = text(f"""
     SELECT generation_id, wanted_version FROM cards
@@ -47,22 +52,19 @@ _CARDS = text(f"""
     ORDER BY next_at LIMIT :most FOR UPDATE SKIP LOCKED
 """)
 _EXPIRED = text("""
-    SELECT h.generation_id FROM holds h
-    WHERE h.expires_at < now() AND NOT EXISTS (SELECT 1 FROM settlements s WHERE s.generation_id = h.generation_id)
-    LIMIT :most
+    SELECT g.id FROM generations g JOIN holds h ON h.generation_id = g.id
+    WHERE g.finished_at IS NULL AND h.expires_at < now() LIMIT :most
 """)
-_PURGE = (
-    text("""
-        DELETE FROM inbox WHERE id IN (
-            SELECT id FROM inbox WHERE done_at < now() - interval '3 days' LIMIT :most FOR UPDATE SKIP LOCKED
-        )
-    """),
-    text("""
-        DELETE FROM outbox WHERE id IN (
-            SELECT id FROM outbox WHERE sent_at < now() - interval '30 days' LIMIT :most FOR UPDATE SKIP LOCKED
-        )
-    """),
-)
+_PURGE_INBOX = text("""
+    DELETE FROM inbox WHERE id IN (
+        SELECT id FROM inbox WHERE done_at < now() - interval '3 days' LIMIT :most FOR UPDATE SKIP LOCKED
+    )
+""")
+_PURGE_OUTBOX = text("""
+    DELETE FROM outbox WHERE id IN (
+        SELECT id FROM outbox WHERE sent_at < now() - interval '30 days' LIMIT :most FOR UPDATE SKIP LOCKED
+    )
+""")
 _GAUGES = text("""
     SELECT
         (SELECT coalesce(extract(epoch FROM now() - min(received_at)), 0)::float8 FROM inbox WHERE done_at IS NULL),
@@ -96,7 +98,7 @@ class SweepRepository:
 
     async def waiting_chats(self, *, grace_s: float, most: int = 200) -> list[Deliver]:
         rows = await self._connection.execute(_CHATS, _facts(grace_s, most))
-        return [Deliver(row.chat_id, row.newest) for row in rows]
+        return [Deliver(row.chat_id, row.id) for row in rows]
 
     async def cards_behind(self, *, grace_s: float, most: int = 200) -> list[RefreshCard]:
         rows = await self._connection.execute(_CARDS, _facts(grace_s, most))
@@ -106,10 +108,12 @@ class SweepRepository:
         """Generations that never ended although their hold has run out."""
         return list(await self._connection.scalars(_EXPIRED, {"most": most}))
 
-    async def purge(self, *, most: int = 2000) -> None:
-        """Forget what nobody needs: handled updates after three days (ids restart at random after a quiet week)."""
-        for statement in _PURGE:
-            await self._connection.execute(statement, {"most": most})
+    async def purge_inbox(self, *, most: int = 2000) -> int:
+        """Forget updates handled three days ago: Telegram's ids restart at random after a quiet week. How many went."""
+        return (await self._connection.execute(_PURGE_INBOX, {"most": most})).rowcount
+
+    async def purge_outbox(self, *, most: int = 2000) -> int:
+        return (await self._connection.execute(_PURGE_OUTBOX, {"most": most})).rowcount
 
     async def backlog(self) -> Backlog:
         return Backlog(*(await self._connection.execute(_GAUGES)).one())

@@ -57,7 +57,7 @@ INVARIANTS: dict[str, str] = {
     "a settlement has its posting, of its amount": """
         SELECT s.generation_id::text FROM settlements s
         LEFT JOIN postings p ON p.key = 'settle:' || s.generation_id::text
-        LEFT JOIN entries e ON e.posting_key = p.key AND e.account = 'revenue'
+        LEFT JOIN entries e ON e.posting_key = p.key AND e.account LIKE 'revenue:%'
         WHERE p.key IS NULL OR coalesce(e.delta_available, 0) <> s.amount
             OR p.kind <> CASE s.outcome WHEN 'captured' THEN 'capture' ELSE 'void' END
     """,

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from kiebot.clock import SystemClock
 from kiebot.delivery.outbox import Draft, Row
 from kiebot.errors import Transient
 from kiebot.intake.drain import MAX_TRIES, Drainer, Malformed
@@ -97,7 +98,7 @@ class Rig:
         async with self.database.transaction() as tx:
             await tx.replicas.beat(owner, "r", {})
         self.posts.append(Post(self.database, owner))
-        return Drainer(self.database, self.scribe, self.posts[-1], owner)
+        return Drainer(self.database, self.scribe, self.posts[-1], owner, SystemClock())
 
     async def receive(self, *numbers: int, urgent: bool = False) -> None:
         updates = [RawUpdate(n, "c1", json.dumps({"update_id": n}).encode(), urgent) for n in numbers]

@@ -21,7 +21,10 @@ def upgrade() -> None:
 
 
 def _seed_contra_accounts() -> None:
-    op.execute("INSERT INTO accounts (key) VALUES ('revenue'), ('promotions'), ('adjustments')")
+    op.execute(
+        "INSERT INTO accounts (key) SELECT 'revenue:' || lpad(shard::text, 2, '0') FROM generate_series(0, 15) shard"
+    )
+    op.execute("INSERT INTO accounts (key) VALUES ('promotions'), ('adjustments')")
 
 
 def _forbid_changes() -> None:
@@ -113,6 +116,8 @@ def _tables() -> None:
         sa.Column("attempt_id", sa.UUID(), nullable=True),
         sa.Column("task_id", sa.Text(), nullable=True),
         sa.Column("polls", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("retakes", sa.SmallInteger(), server_default="0", nullable=False),
+        sa.Column("setbacks", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("failure", sa.Text(), nullable=True),
         sa.Column("detail", sa.Text(), nullable=True),
         sa.Column(
@@ -143,9 +148,23 @@ def _tables() -> None:
         "ix_generations_due", "generations", ["due_at"], unique=False, postgresql_where=sa.text("finished_at IS NULL")
     )
     op.create_index(
+        "ix_generations_succeeded",
+        "generations",
+        ["model_id", "number"],
+        unique=False,
+        postgresql_where=sa.text("state = 'succeeded'"),
+    )
+    op.create_index(
         "ix_generations_task", "generations", ["task_id"], unique=False, postgresql_where=sa.text("task_id IS NOT NULL")
     )
     op.create_index("ix_generations_user", "generations", ["user_id", sa.literal_column("number DESC")], unique=False)
+    op.create_index(
+        "ix_generations_waiting",
+        "generations",
+        ["accepted_at"],
+        unique=False,
+        postgresql_where=sa.text("state = 'accepted'"),
+    )
     op.create_table(
         "inbox",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
@@ -223,6 +242,9 @@ def _tables() -> None:
         postgresql_where=sa.text("generation_id IS NOT NULL"),
     )
     op.create_index(
+        "ix_outbox_sent", "outbox", ["sent_at"], unique=False, postgresql_where=sa.text("sent_at IS NOT NULL")
+    )
+    op.create_index(
         "ix_outbox_waiting",
         "outbox",
         ["chat_id", "id"],
@@ -245,6 +267,7 @@ def _tables() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("beat_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("steady_since", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column(
             "facts", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'::jsonb"), nullable=False
         ),
