@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import insert, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -18,6 +19,9 @@ from kiebot.engines.binaries import find_binaries
 from kiebot.storage.engine import make_engine
 from kiebot.storage.migrate import migrate
 from kiebot.storage.models import APPEND_ONLY, CONTRA_ACCOUNTS, accounts, metadata
+
+# Unconfigured, structlog draws tracebacks with every local in a frame, which takes seconds for each.
+structlog.configure(processors=[structlog.processors.KeyValueRenderer(repr_native_str=False)])
 
 _databases = itertools.count(1)
 _prefixes = itertools.count(1)

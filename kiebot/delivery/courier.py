@@ -49,7 +49,12 @@ class Courier:
     async def send_claimed(self, rows: Sequence[Row]) -> None:
         """Send rows that this replica holds claimed, in their order; what fails is left to be tried later."""
         for position, row in enumerate(rows):
-            if not await self._send(row):
+            try:
+                goes_on = await self._send(row)
+            except asyncio.CancelledError:  # the job was taken from us, we live on: our claims would hold for minutes
+                await asyncio.shield(self._hand_back(rows[position + 1 :]))
+                raise
+            if not goes_on:
                 await self._hand_back(rows[position + 1 :])
                 return
 
@@ -90,7 +95,7 @@ class Courier:
         except Exception as error:  # a bug of ours must not stop the chat for ever
             log.exception("outbox.failed", outbox_id=row.id)
             return await self._try_again(row, _pause_s(row), error)
-        await self._mark_sent(row, sent)
+        await asyncio.shield(self._mark_sent(row, sent))  # it stands in the chat: forgotten, it would go out again
         METRICS.messages.labels(kind=row.kind, outcome="sent").inc()
         return True
 

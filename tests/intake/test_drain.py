@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID, uuid4
 
 import pytest
@@ -19,7 +19,7 @@ from kiebot.intake.ports import RawUpdate
 from kiebot.storage.inbox import PostgresInbox
 from kiebot.storage.transaction import Database
 from kiebot.store import Tx
-from kiebot.wakeups import Drain, Wakeup
+from kiebot.wakeups import Deliver, Drain, Wakeup
 
 LANE = "42/c1"
 
@@ -74,12 +74,15 @@ class Post:
     def __init__(self, database: Database, owner: UUID) -> None:
         self._database, self._owner = database, owner
         self.sent: list[str] = []
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
 
     def answer_press(self, callback_query_id: str) -> None:
         return
 
     async def send_claimed(self, rows: Sequence[Row]) -> None:
         for row in rows:
+            if self.meanwhile is not None:
+                await self.meanwhile()
             self.sent.append(str(row.payload["text"]))
             async with self._database.transaction() as tx:
                 await tx.outbox.sent(row.id, self._owner, 1)
@@ -218,3 +221,17 @@ async def test_a_stop_press_overtakes_what_waits_in_its_lane(rig: Rig) -> None:
     await rig.receive(3, urgent=True)
     await (await rig.drainer()).drain(LANE)
     assert rig.scribe.seen[0] == 3
+
+
+async def test_what_is_decided_for_the_chat_while_a_drain_sends_is_woken_when_it_has_sent(rig: Rig) -> None:
+    drainer = await rig.drainer()
+
+    async def somebody_else_decides() -> None:
+        async with rig.database.transaction() as tx:
+            mine, _ = await tx.outbox.add_all([Draft(1, "say", {"text": "from elsewhere"})], uuid4())
+            assert mine == []  # its own wake-up finds the chat's head in the drain's hands
+
+    rig.posts[0].meanwhile = somebody_else_decides
+    await rig.receive(1)
+    await drainer.drain(LANE)
+    assert any(isinstance(wakeup, Deliver) and wakeup.chat_id == 1 for wakeup in rig.queue.wakeups)
