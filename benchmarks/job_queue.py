@@ -173,10 +173,15 @@ def main() -> None:
     if options.work:
         run(work(options.work, options.url), options.loop)
         return
+    compare(options.loop)
+
+
+def compare(loop: str) -> None:
+    """Measure on a server of its own, and print."""
     directory = Path(tempfile.mkdtemp(prefix="kb"))
     server, url = start_server(directory)
     try:
-        asyncio.run(measure(url, options.loop))
+        asyncio.run(measure(url, loop))
     finally:
         server.send_signal(signal.SIGKILL)
         server.wait()

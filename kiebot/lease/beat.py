@@ -17,7 +17,9 @@ class BeatWatch:
         self._since = 0.0
 
     def remaining(self, now: float, beat: Hashable, ttl_s: float, *, age_s: float = 0.0) -> float:
-        """Seconds until the grant lapses unless the beat changes; 0.0 when it has.
+        """Seconds until the grant lapses unless the beat changes; below zero once it has.
+
+        It goes on falling then: were it to stop at zero, an observer that expects it to fall would see it rise.
 
         Args: now, monotonic seconds of the observer; beat, anything that differs from one beat to the next; age_s, how
             old a beat seen for the first time is said to be.
@@ -25,4 +27,4 @@ class BeatWatch:
         if beat != self._beat:
             self._beat = beat
             self._since = now - min(max(age_s, 0.0), ttl_s)
-        return max(0.0, ttl_s - (now - self._since))
+        return ttl_s - (now - self._since)

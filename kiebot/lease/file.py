@@ -75,6 +75,7 @@ class FileLeaseStore:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kiebot-lease")
         self._held: dict[str, _Held] = {}  # by name; this and the watches are touched in the thread only
         self._watches: dict[str, BeatWatch] = {}
+        self._is_closed = False
 
     async def acquire(self, name: str, replica: str, *, token: str, ttl_s: float) -> Lease | None:
         lease = Lease(name, replica, token, self._clock.monotonic())
@@ -111,13 +112,18 @@ class FileLeaseStore:
         return holder is not None and holder.token == token
 
     async def close(self) -> None:
+        if self._is_closed:
+            return
         try:
             await self._run(self._let_go_of_all)
         finally:
+            self._is_closed = True
             self._thread.shutdown(wait=False)
 
     async def _run(self, act: Callable[[], Answer]) -> Answer:
         """An act that outlasts the timeout still ends, before the next begins: repeating it finds what it did."""
+        if self._is_closed:
+            raise StoreUnreachable("this store was closed")
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.get_running_loop().run_in_executor(self._thread, act)

@@ -89,7 +89,6 @@ async def open_session(url: str, *, timeout_s: float) -> Session:
         "application_name": "kiebot lease",
         "statement_timeout": str(max(1, int(timeout_s * 1000))),
         "lock_timeout": "0",
-        "idle_session_timeout": "0",
         "synchronous_commit": "off",  # a beat need not survive a crash, and must not wait for the disk
         "tcp_keepalives_idle": "3",
         "tcp_keepalives_interval": "1",
@@ -127,7 +126,8 @@ async def prove_it_is_ours(session: Session, open_another: Callable[[], Awaitabl
         await another.ask("BEGIN")
         other_pid = (await another.ask("SELECT pg_backend_pid() AS pid"))[0]["pid"]
         still = (await session.ask(_STILL_THERE, key, taken["pid"]))[0]["still"]
-        await session.ask("SELECT pg_advisory_unlock($1)", key)
+        for client in (session, another) if other_pid == taken["pid"] else (session,):
+            await client.ask("SELECT pg_advisory_unlock($1)", key)
     finally:
         await another.close(timeout_s)
     if other_pid == taken["pid"] or not still:

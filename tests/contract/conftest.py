@@ -1,4 +1,4 @@
-"""A real Valkey for the adapters under contract: one server per run, on a socket, without persistence."""
+"""Where leases live: a Valkey of these tests alone (they flush and stall it), the shared Postgres, a file."""
 
 from __future__ import annotations
 
@@ -57,3 +57,17 @@ def valkey_socket() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def valkey_url(valkey_socket: Path) -> str:
     return f"unix://{valkey_socket}"
+
+
+@pytest.fixture
+def lease_url(request: pytest.FixtureRequest) -> str:
+    """The address of the kind of store that the test was parametrized with."""
+    match request.param:
+        case "redis":
+            return str(request.getfixturevalue("valkey_url"))
+        case "postgres":
+            return str(request.getfixturevalue("shared_database_url"))
+        case "file":
+            path: Path = request.getfixturevalue("tmp_path")
+            return (path / "lease").as_uri()
+    return "memory"

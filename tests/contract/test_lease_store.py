@@ -1,4 +1,4 @@
-"""What every lease store owes the candidate, and what the one in Redis owes beyond that."""
+"""What every lease store owes the candidate; what one of them owes beyond that is in the files beside this one."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from kiebot.clock import SystemClock
 from kiebot.ids import new_token
 from kiebot.lease.memory import MemoryLeaseStore
+from kiebot.lease.open import open_lease_store
 from kiebot.lease.protocol import Lease, LeaseStore, StoreUnreachable
-from kiebot.lease.redis import RedisLeaseStore
-from kiebot.lease.redis_line import connection_factory
+
+from .waiting import until
 
 TTL_S = 5.0
 NAME = "poller"
@@ -25,30 +24,33 @@ NAME = "poller"
 OpenStore = Callable[[], LeaseStore]
 
 
-async def _until(fact: Callable[[], Any], expected: object, within_s: float = 2.0) -> None:
-    """Ask again until the answer is as expected: some promises hold soon, not at once."""
-    until = time.monotonic() + within_s
-    while (seen := await fact()) != expected:
-        assert time.monotonic() < until, f"still {seen!r}, expected {expected!r}"
-        await asyncio.sleep(0.01)
+EXPIRING = pytest.mark.parametrize("lease_url", ["memory", "redis"], indirect=True)  # the others grant without an end
+REVOCABLE = pytest.mark.parametrize("lease_url", ["memory", "redis", "postgres"], indirect=True)
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def open_store(request: pytest.FixtureRequest) -> AsyncIterator[OpenStore]:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every store, where a test does not choose."""
+    chosen = any("lease_url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "lease_url" in metafunc.fixturenames and not chosen:
+        metafunc.parametrize("lease_url", ["memory", "redis", "postgres", "file"], indirect=True)
+
+
+@pytest.fixture
+async def open_store(lease_url: str) -> AsyncIterator[OpenStore]:
     """Opens one store per replica, all looking at the same lease."""
     async with AsyncExitStack() as stack:
-        if request.param == "memory":
+        if lease_url == "memory":
             shared = MemoryLeaseStore(SystemClock())
             yield lambda: shared
             return
-        url, prefix = request.getfixturevalue("valkey_url"), new_token()
+        prefix = new_token()
 
-        def open_redis() -> LeaseStore:
-            store = RedisLeaseStore(url, clock=SystemClock(), prefix=prefix)
+        def open_one() -> LeaseStore:
+            store = open_lease_store(lease_url, clock=SystemClock(), prefix=prefix)
             stack.push_async_callback(store.close)
             return store
 
-        yield open_redis
+        yield open_one
 
 
 @pytest.fixture
@@ -110,6 +112,7 @@ async def test_a_renewal_lasts_longer_and_is_stamped_anew(first: LeaseStore) -> 
     assert holder is not None and holder.remaining_s > 2
 
 
+@EXPIRING
 async def test_an_expired_lease_is_not_renewed_and_free_for_others(first: LeaseStore, second: LeaseStore) -> None:
     lease = await _won(first, ttl_s=0.05)
     await asyncio.sleep(0.1)
@@ -118,6 +121,7 @@ async def test_an_expired_lease_is_not_renewed_and_free_for_others(first: LeaseS
     await _won(second, "two")
 
 
+@EXPIRING
 async def test_a_late_renewal_never_touches_the_next_term(first: LeaseStore, second: LeaseStore) -> None:
     old = await _won(first, ttl_s=0.05)
     await asyncio.sleep(0.1)
@@ -170,6 +174,7 @@ async def test_a_wait_at_a_silent_doorbell_ends_in_time(first: LeaseStore) -> No
     assert 0.05 <= time.monotonic() - before < 1
 
 
+@REVOCABLE
 async def test_a_term_judged_dead_is_seized_and_its_old_holder_learns_it(first: LeaseStore, second: LeaseStore) -> None:
     dead = await _won(first)
     seized = await second.seize(NAME, "two", dead_token=dead.token, token=new_token(), ttl_s=TTL_S)
@@ -179,17 +184,32 @@ async def test_a_term_judged_dead_is_seized_and_its_old_holder_learns_it(first: 
     assert holder is not None and (holder.replica, holder.token) == ("two", seized.token)
 
 
+@REVOCABLE
 async def test_seizing_twice_with_one_token_is_one_seizure(first: LeaseStore, second: LeaseStore) -> None:
     dead, token = await _won(first), new_token()
     for _ in range(2):
         assert await second.seize(NAME, "two", dead_token=dead.token, token=token, ttl_s=TTL_S) is not None
 
 
+@REVOCABLE
 async def test_only_the_token_judged_dead_can_be_seized(open_store: OpenStore) -> None:
     first, second, third = open_store(), open_store(), open_store()
     dead = await _won(first)
     assert await second.seize(NAME, "two", dead_token=dead.token, token=new_token(), ttl_s=TTL_S) is not None
     assert await third.seize(NAME, "three", dead_token=dead.token, token=new_token(), ttl_s=TTL_S) is None
+
+
+@REVOCABLE
+async def test_a_holder_that_was_seized_from_can_no_longer_touch_the_lease(
+    first: LeaseStore, second: LeaseStore
+) -> None:
+    old = await _won(first)
+    new = await second.seize(NAME, "two", dead_token=old.token, token=new_token(), ttl_s=TTL_S)
+    assert new is not None
+    assert await first.renew(old, ttl_s=60) is None
+    await first.release(old)
+    assert await second.renew(new, ttl_s=TTL_S) is not None
+    assert await first.acquire(NAME, "one", token=new_token(), ttl_s=TTL_S) is None
 
 
 async def test_a_free_lease_cannot_be_seized(first: LeaseStore, second: LeaseStore) -> None:
@@ -200,157 +220,62 @@ async def test_a_free_lease_cannot_be_seized(first: LeaseStore, second: LeaseSto
 
 async def test_the_holders_connection_is_seen_until_it_releases(first: LeaseStore, second: LeaseStore) -> None:
     lease = await _won(first)
-    await _until(lambda: second.holder_is_connected(NAME, lease.token), True)
+    await until(lambda: second.holder_is_connected(NAME, lease.token), True)
     await first.release(lease)
-    await _until(lambda: second.holder_is_connected(NAME, lease.token), False)
+    await until(lambda: second.holder_is_connected(NAME, lease.token), False)
 
 
-# Beyond the port: what the store in Redis owes.
+async def test_a_live_holder_is_never_seized_with_another_token(first: LeaseStore, second: LeaseStore) -> None:
+    lease = await _won(first)
+    assert await second.seize(NAME, "two", dead_token=new_token(), token=new_token(), ttl_s=TTL_S) is None
+    assert await first.renew(lease, ttl_s=TTL_S) is not None
 
 
-@pytest.fixture
-async def admin(valkey_url: str) -> AsyncIterator[Redis]:
-    client: Redis = Redis.from_url(valkey_url, decode_responses=True)
-    try:
-        yield client
-    finally:
-        await client.config_set("maxmemory", 0)
-        await client.aclose()
+async def test_a_renewal_keeps_the_remaining_time_from_falling(first: LeaseStore, second: LeaseStore) -> None:
+    lease = await _won(first)
+    seen = await second.holder(NAME)
+    await asyncio.sleep(0.2)
+    fallen = await second.holder(NAME)
+    await first.renew(lease, ttl_s=TTL_S)
+    risen = await second.holder(NAME)
+    assert seen is not None and fallen is not None and risen is not None
+    assert fallen.remaining_s < seen.remaining_s - 0.15
+    assert risen.remaining_s > fallen.remaining_s + 0.15
 
 
-@pytest.fixture
-async def redis_store(valkey_url: str) -> AsyncIterator[RedisLeaseStore]:
-    store = RedisLeaseStore(valkey_url, clock=SystemClock(), prefix=new_token(), call_timeout_s=0.3)
-    yield store
+@pytest.mark.parametrize("lease_url", ["postgres", "file"], indirect=True)
+async def test_a_closed_store_leaves_no_lock_behind(first: LeaseStore, second: LeaseStore) -> None:
+    await _won(first)
+    await first.close()
+    await until(lambda: second.holder(NAME), None)
+
+
+@pytest.mark.parametrize("kind", ["redis", "postgres", "file"])
+async def test_a_store_out_of_reach_is_not_a_lease_held_by_another(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    urls = {
+        "redis": f"unix://{tmp_path}/nobody",
+        "postgres": f"postgresql://u:p@/db?host={tmp_path}",
+        "file": (tmp_path / "plain" / "lease").as_uri(),
+    }
+    store = open_lease_store(urls[kind], clock=SystemClock())
+    lease = Lease(NAME, "one", new_token(), 0.0)
+    for call in (
+        store.acquire(NAME, "one", token=lease.token, ttl_s=TTL_S),
+        store.holder(NAME),
+        store.wait_for_change(NAME, 1),
+        store.seize(NAME, "one", dead_token="dead", token=lease.token, ttl_s=TTL_S),
+        store.holder_is_connected(NAME, lease.token),
+    ):
+        before = time.monotonic()
+        with pytest.raises(StoreUnreachable):
+            await call
+        assert time.monotonic() - before < 1.6
     await store.close()
 
 
-async def test_all_keys_share_one_hash_tag(valkey_url: str, admin: Redis) -> None:
-    store = RedisLeaseStore(valkey_url, clock=SystemClock(), prefix="tagged")
-    await store.release(await _won(store))
-    await _won(store)
-    keys = set(await admin.keys("*tagged*"))
-    assert keys == {"{tagged}:lease:poller", "{tagged}:lease:poller:bell"}
-    assert 0 < await admin.pttl("{tagged}:lease:poller:bell") <= 2000
-    assert await admin.lpop("{tagged}:lease:poller:bell", 9) == ["1"]  # type: ignore[misc]  # redis-py's sync-or-async
-    await store.close()
-
-
-async def test_trust_is_stamped_before_a_stalled_server_answers(redis_store: RedisLeaseStore, admin: Redis) -> None:
-    before = SystemClock().monotonic()
-    await admin.client_pause(150, all=True)
-    lease = await _won(redis_store)
-    assert SystemClock().monotonic() - before > 0.1
-    assert lease.sent_at - before < 0.1
-
-
-async def test_a_stalled_server_is_unreachable_within_the_call_timeout(
-    redis_store: RedisLeaseStore, admin: Redis
-) -> None:
-    lease = await _won(redis_store)
-    await admin.client_pause(600, all=True)
-    before = time.monotonic()
-    with pytest.raises(StoreUnreachable):
-        await redis_store.renew(lease, ttl_s=TTL_S)
-    assert time.monotonic() - before < 0.5
-    await asyncio.sleep(0.4)
-    assert await redis_store.renew(lease, ttl_s=TTL_S) is not None
-
-
-async def test_an_absent_server_is_unreachable_at_once(tmp_path: Path) -> None:
-    store = RedisLeaseStore(f"unix://{tmp_path / 'nobody'}", clock=SystemClock())
-    with pytest.raises(StoreUnreachable):
-        await store.acquire(NAME, "one", token=new_token(), ttl_s=TTL_S)
-    with pytest.raises(StoreUnreachable):
-        await store.wait_for_change(NAME, 1)
-    await store.close()
-
-
-async def test_scripts_survive_a_script_flush_and_killed_connections(
-    redis_store: RedisLeaseStore, admin: Redis
-) -> None:
-    lease = await _won(redis_store)
-    await admin.script_flush()
-    assert await redis_store.renew(lease, ttl_s=TTL_S) is not None
-    await admin.client_kill_filter(_type="normal", skipme=True)
-    with pytest.raises(StoreUnreachable):
-        await redis_store.renew(lease, ttl_s=TTL_S)
-    assert await redis_store.renew(lease, ttl_s=TTL_S) is not None
-
-
-async def test_the_liveness_subscription_comes_back_before_three_looks_have_missed_it(
-    redis_store: RedisLeaseStore, admin: Redis
-) -> None:
-    lease = await _won(redis_store)
-    await _until(lambda: redis_store.holder_is_connected(NAME, lease.token), True)
-    await admin.client_kill_filter(_type="pubsub")
-    await _until(lambda: redis_store.holder_is_connected(NAME, lease.token), True, within_s=0.25)
-
-
-async def test_a_lease_is_taken_renewed_and_given_back_at_maxmemory(redis_store: RedisLeaseStore, admin: Redis) -> None:
-    await admin.config_set("maxmemory", 1)
-    lease = await _won(redis_store)
-    assert await redis_store.renew(lease, ttl_s=TTL_S) is not None
-    await redis_store.release(lease)
-    assert await redis_store.holder(NAME) is None
-
-
-async def test_an_emptied_server_ends_the_term_and_the_lease_is_free(
-    redis_store: RedisLeaseStore, admin: Redis
-) -> None:
-    lease = await _won(redis_store)
-    await admin.flushall()
-    assert await redis_store.renew(lease, ttl_s=TTL_S) is None
-    await _won(redis_store)
-
-
-@pytest.mark.parametrize(
-    "refusal",
-    [
-        b"-READONLY You can't write against a read only replica.",
-        b"-LOADING the server is loading the dataset in memory",
-        b"-BUSY a script is running",
-        b"-MISCONF errors writing to disk",
-        b"-NOAUTH Authentication required.",
-        b"-OOM command not allowed",
-        b"-ERR max number of clients reached",
-    ],
-)
-async def test_a_refusing_server_is_unreachable_and_left_for_a_new_connection(refusal: bytes, tmp_path: Path) -> None:
-    connections: list[asyncio.StreamWriter] = []
-
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections.append(writer)
-        while await reader.read(4096):
-            writer.write(refusal + b"\r\n")
-
-    path = Path("/tmp") / f"kb-{new_token()[:8]}"
-    server = await asyncio.start_unix_server(refuse, path)
-    store = RedisLeaseStore(f"unix://{path}", clock=SystemClock(), call_timeout_s=0.5)
-    try:
-        for tries in (1, 2):
-            with pytest.raises(StoreUnreachable):
-                await store.acquire(NAME, "one", token=new_token(), ttl_s=TTL_S)
-            assert len(connections) == tries
-    finally:
-        await store.close()
-        for writer in connections:
-            writer.close()
-            await writer.wait_closed()
-        server.close()
-        await server.wait_closed()
-        path.unlink(missing_ok=True)
-
-
-@pytest.mark.parametrize("url", ["redis://user:secret@localhost:6379/3?health_check_interval=9", "rediss://localhost"])
-def test_no_connection_retries_or_checks_health_whatever_the_url_says(url: str) -> None:
-    connection = connection_factory(url, 1.5)()
-    assert connection.health_check_interval == 0
-    assert connection.retry._retries == 0
-    assert connection.socket_connect_timeout == 1.5
-    assert connection.socket_keepalive  # type: ignore[attr-defined]  # of the TCP kinds only
-
-
-def test_an_unreadable_url_is_refused_before_any_connection() -> None:
-    with pytest.raises(ValueError):
-        RedisLeaseStore("http://localhost", clock=SystemClock())
+@pytest.mark.parametrize("url", ["http://localhost", "mysql://u:canary@host/db", "file://other-host/x", "file:x", ""])
+def test_any_other_address_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        open_lease_store(url, clock=SystemClock())
+    assert "canary" not in str(refused.value)

@@ -24,7 +24,7 @@ from tests.generation.conftest import ANNA, Rig
 
 async def _until(rig: Rig, generation_id: UUID, state: State) -> None:
     async with asyncio.timeout(5):
-        while (await rig.read(generation_id)).state is not state:  # noqa: ASYNC110 - a row, no event to wait on
+        while (await rig.read(generation_id)).state is not state:
             await asyncio.sleep(0.01)
 
 
