@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import TypeVar
 
@@ -29,6 +30,10 @@ _LAST = text("""
     ORDER BY e.version DESC LIMIT 10
 """)
 _AUDIT = text("INSERT INTO audit (actor, action, facts) VALUES (:actor, 'ledger.grant', CAST(:facts AS jsonb))")
+
+
+class _NotMeant(Exception):
+    """Ends a dry run's transaction: all of it was done, none of it stays."""
 
 
 class NoQueue:
@@ -88,21 +93,17 @@ def grant(user: int, amount: Decimal, key: str, reason: str, actor: str, dry_run
         raise click.BadParameter("credits, with at most three decimals, and not zero")
 
     async def write(engine: AsyncEngine) -> None:
-        async with Database(engine, NoQueue()).transaction() as tx:
-            if dry_run:
+        with suppress(_NotMeant):
+            async with Database(engine, NoQueue()).transaction() as tx:
+                is_new = await tx.ledger.grant(key, user, millicredits, reason=reason, actor=actor)
+                if is_new:
+                    facts = f'{{"user": {user}, "millicredits": {millicredits}}}'
+                    await tx.connection.execute(_AUDIT, {"actor": actor, "facts": facts})
                 wallet = await tx.ledger.balance(user)
-                click.echo(
-                    f"would bring {user} from {credits_text(wallet.available)} to "
-                    f"{credits_text(wallet.available + millicredits)}"
-                )
-                return
-            is_new = await tx.ledger.grant(key, user, millicredits, reason=reason, actor=actor)
-            if is_new:
-                facts = f'{{"user": {user}, "millicredits": {millicredits}}}'
-                await tx.connection.execute(_AUDIT, {"actor": actor, "facts": facts})
-            wallet = await tx.ledger.balance(user)
-        done = "granted" if is_new else "already granted under this key, nothing changed"
-        click.echo(f"{done}; {user} has {credits_text(wallet.available)}")
+                if dry_run:
+                    raise _NotMeant
+        done = ("would be granted" if dry_run else "granted") if is_new else "already granted under this key"
+        click.echo(f"{done}; {user} {'would have' if dry_run else 'has'} {credits_text(wallet.available)}")
 
     _with_engine(write)
 
