@@ -14,12 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 BEAT_EVERY_S = 1.0
 DEAD_AFTER_S = 4.0  # no heartbeat for so long: its claims are free
 GAP_S = 2.5  # between two heartbeats: from then on the silence of others proves nothing for a while
+QUICK_CLAIM_MAX_S = 120.0
 CLAIM_MAX_S = 420.0  # even a living owner loses a claim it forgot to release: longer than any job may run
 
 
 def free(table: str) -> str:
     """SQL: nobody living holds the claim of this row. `table` is a constant of ours, never input."""
-    forgotten = f"{table}.claimed_at < now() - interval '{CLAIM_MAX_S} seconds'"
+    forgotten = _forgotten(table)
     return f"({table}.claimed_by IS NULL OR {forgotten} OR {_gone(table)})"
 
 
@@ -34,8 +35,19 @@ def takeable(table: str) -> str:
         WHERE me.id = CAST(:owner AS uuid) AND me.steady_since < now() - interval '{DEAD_AFTER_S} seconds'
     )"""
     departed = f"NOT EXISTS (SELECT 1 FROM replicas WHERE replicas.id = {table}.claimed_by)"
-    forgotten = f"{table}.claimed_at < now() - interval '{CLAIM_MAX_S} seconds'"
+    forgotten = _forgotten(table)
     return f"({table}.claimed_by IS NULL OR {departed} OR {forgotten} OR ({_gone(table)} AND {steady}))"
+
+
+def _forgotten(table: str) -> str:
+    """Texts and cards are sent within seconds; only files, and steps of a generation, may take minutes."""
+    limit = f"interval '{CLAIM_MAX_S} seconds'"
+    if table in ("outbox", "heads"):
+        quick = f"interval '{QUICK_CLAIM_MAX_S} seconds'"
+        limit = f"CASE WHEN {table}.kind IN ('result', 'late_result') THEN {limit} ELSE {quick} END"
+    elif table in ("lanes", "cards"):
+        limit = f"interval '{QUICK_CLAIM_MAX_S} seconds'"
+    return f"{table}.claimed_at < now() - {limit}"
 
 
 def _gone(table: str) -> str:

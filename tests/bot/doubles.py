@@ -72,6 +72,9 @@ class FakeOutbox:
     async def next_of(self, chat_id: int) -> int | None:
         raise NotKept
 
+    async def left_behind(self, chat_id: int) -> int | None:
+        raise NotKept
+
 
 class FakeCards:
     def __init__(self, tx: FakeTx) -> None:
@@ -92,6 +95,9 @@ class FakeCards:
         raise NotKept
 
     async def later(self, card: Card, owner: UUID, pause_s: float) -> None:
+        raise NotKept
+
+    async def quiet_for(self, generation_id: UUID) -> float | None:
         raise NotKept
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from uuid import UUID
 
 from kiebot.errors import Refused
-from kiebot.generation.model import Artifact, AttemptState, Claim, Generation, Order, State
+from kiebot.generation.model import Artifact, AttemptState, Claim, Deferred, Generation, Order, State
 from kiebot.ids import hold_key, wallet_of
 from kiebot.ledger import rules
 from kiebot.ledger.entries import Balance, Contra, Millicredits, Posting
@@ -76,13 +76,22 @@ class FakeGenerations:
         return saved.revision
 
     async def defer(
-        self, generation_id: UUID, due_in_s: float, *, polled: bool = False, ends: Claim | None = None
-    ) -> int:
-        self._rows[generation_id] = replace(self._rows[generation_id], revision=self._rows[generation_id].revision + 1)
-        return self._rows[generation_id].revision
+        self,
+        generation_id: UUID,
+        due_in_s: float,
+        *,
+        polled: bool = False,
+        setback: bool = False,
+        seen: int | None = None,
+        ends: Claim | None = None,
+    ) -> Deferred | None:
+        row = self._rows[generation_id]
+        self._rows[generation_id] = replace(row, revision=row.revision + 1)
+        return Deferred(row.revision + 1, due_in_s)
 
-    async def next_waiting_of(self, user_id: int) -> Generation | None:
-        return next((g for g in await self.open_of(user_id) if g.state == State.ACCEPTED), None)
+    async def hurry_next_of(self, user_id: int) -> tuple[UUID, int] | None:
+        waiting = next((g for g in await self.open_of(user_id) if g.state == State.ACCEPTED), None)
+        return None if waiting is None else (waiting.id, waiting.revision)
 
     async def history(self, user_id: int, *, most: int, skip: int = 0) -> list[Generation]:
         mine = sorted((g for g in self._rows.values() if g.user_id == user_id), key=lambda g: -g.number)
@@ -115,7 +124,10 @@ class FakeGenerations:
     async def release(self, generation_id: UUID, claim: Claim) -> None:
         raise NotKept
 
-    async def mark_slot(self, generation_id: UUID) -> None:
+    async def mark_slot(self, generation_id: UUID) -> bool:
+        raise NotKept
+
+    async def unmark_slot(self, generation_id: UUID) -> None:
         raise NotKept
 
     async def set_uploads(self, generation_id: UUID, uploads: Mapping[str, object]) -> None:
@@ -187,7 +199,13 @@ class FakeLedger:
         self._post(posting)
         return True
 
+    async def settled(self, generation_id: UUID) -> Millicredits | None:
+        raise NotKept
+
     async def take_slot(self, user_id: int, *, most: int) -> bool:
+        raise NotKept
+
+    async def give_slot(self, user_id: int) -> None:
         raise NotKept
 
     def _held(self, generation_id: UUID) -> Millicredits:

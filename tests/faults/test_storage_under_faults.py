@@ -119,9 +119,13 @@ async def test_a_blink_of_postgres_at_the_release_does_not_hold_the_lane_for_min
 
 async def test_a_busy_pool_does_not_stop_the_heart(shared_database_url: str, database: Database) -> None:
     """Jobs that wait for locks hold connections; a replica that lives must not lose its claims for it."""
-    settings = Settings(
-        telegram_bot_token=f"42:{'a' * 35}", kie_api_key="k" * 12, database_url=shared_database_url, db_pool_size=2
-    )
+    values = {
+        "telegram_bot_token": f"42:{'a' * 35}",
+        "kie_api_key": "k" * 12,
+        "database_url": shared_database_url,
+        "db_pool_size": 2,
+    }
+    settings = Settings.model_validate(values)
     adapters = Adapters(settings, Stores(shared_database_url, "redis://127.0.0.1:9", "redis://127.0.0.1:9", ""))
     busy = adapters.engine
     incarnation = uuid4()

@@ -37,7 +37,8 @@ EVENTS: list[Event] = [
 
 
 def run(events: list[Event]) -> tuple[State, list[Any]]:
-    state, effects = State.ACCEPTED, []
+    state = State.ACCEPTED
+    effects: list[Any] = []
     for event in events:
         try:
             state, more = step(state, event)
