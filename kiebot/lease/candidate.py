@@ -7,6 +7,7 @@ a reason ends the term; then the work is cancelled, and only when it has stopped
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 
@@ -112,6 +113,8 @@ class Candidate:
         if self._standby.was_rung():
             return await self._acquire()
         holder = await self._store.holder(self._name)
+        if holder is None and await self._standby.must_wait_for_the_last():
+            return None
         if holder is None or holder.token == self._token:
             return await self._acquire()
         sign = await self._standby.judge(holder)
@@ -151,6 +154,7 @@ class Candidate:
         tasks = [
             self._part(term, "watchdog", self._watch(term)),
             self._part(term, "renewals", self._keep(term)),
+            self._part(term, "nudges", self._hear_nudges(term)),
             self._part(term, "work", self._do_work(term)),
         ]
         end = End.STOPPED
@@ -196,6 +200,13 @@ class Candidate:
             except StoreUnreachable:
                 pause_s = retry_s
                 retry_s = min(retry_s * 2, self._timing.renew_s / 2)
+
+    async def _hear_nudges(self, term: Term) -> None:
+        """A standby saw the lease vanish while we act: look at once instead of at the next renewal."""
+        while True:
+            await self._store.wait_for_nudge(term.token)
+            with contextlib.suppress(StoreUnreachable):
+                await self._renew(term)
 
     async def _renew(self, term: Term) -> bool:
         """One round trip. "Not yours" ends the term at once: never retry into someone else's."""

@@ -111,6 +111,12 @@ class FileLeaseStore:
         holder = await self.holder(name)
         return holder is not None and holder.token == token
 
+    async def nudge(self, token: str) -> None:
+        """Nobody to nudge: a lease in this store does not vanish under its holder."""
+
+    async def wait_for_nudge(self, token: str) -> None:
+        await asyncio.Event().wait()
+
     async def close(self) -> None:
         if self._is_closed:
             return

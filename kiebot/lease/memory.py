@@ -30,6 +30,7 @@ class MemoryLeaseStore:
         self._tells_connections = tells_connections
         self._slots: dict[str, _Slot] = {}
         self._connected: set[str] = set()
+        self._nudges: dict[str, asyncio.Event] = {}
 
     async def acquire(self, name: str, replica: str, *, token: str, ttl_s: float) -> Lease | None:
         held = self._held(name)
@@ -79,6 +80,16 @@ class MemoryLeaseStore:
 
     async def holder_is_connected(self, name: str, token: str) -> bool | None:
         return token in self._connected if self._tells_connections else None
+
+    async def nudge(self, token: str) -> None:
+        self._nudge(token).set()
+
+    async def wait_for_nudge(self, token: str) -> None:
+        await self._nudge(token).wait()
+        self._nudge(token).clear()
+
+    def _nudge(self, token: str) -> asyncio.Event:
+        return self._nudges.setdefault(token, asyncio.Event())
 
     async def close(self) -> None:
         """Nothing to close: the object belongs to all candidates."""

@@ -180,6 +180,12 @@ class PostgresLeaseStore:
             rows = await (await self._question()).ask(_HOLDER, known.row, known.key)
         return any(row["token"] == token for row in rows)
 
+    async def nudge(self, token: str) -> None:
+        """Nobody to nudge: a lease in this store does not vanish under its holder."""
+
+    async def wait_for_nudge(self, token: str) -> None:
+        await asyncio.Event().wait()
+
     async def close(self) -> None:
         sessions = [*self._terms.values(), *filter(None, [self._asking])]
         self._terms.clear()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import NoPermissionError, ResponseError
@@ -80,6 +81,7 @@ class RedisLeaseStore:
         self._asking = Line(self._connections)
         self._waiting = Line(self._connections)
         self._alive: dict[str, asyncio.Task[None]] = {}
+        self._nudges: dict[str, asyncio.Event] = {}
         self._may_probe = True
 
     async def acquire(self, name: str, replica: str, *, token: str, ttl_s: float) -> Lease | None:
@@ -134,6 +136,17 @@ class RedisLeaseStore:
             return None
         return bool(answer[1])
 
+    async def nudge(self, token: str) -> None:
+        with suppress(StoreUnreachable):
+            await self._asking.ask("PUBLISH", self._channel(token), "look", timeout_s=self._timeout_s)
+
+    async def wait_for_nudge(self, token: str) -> None:
+        nudged = self._nudges.setdefault(token, asyncio.Event())
+        try:
+            await nudged.wait()
+        finally:
+            self._nudges.pop(token, None)
+
     async def close(self) -> None:
         tasks = list(self._alive.values())
         for token in list(self._alive):
@@ -174,7 +187,8 @@ class RedisLeaseStore:
                 await line.ask("SUBSCRIBE", self._channel(token), timeout_s=self._timeout_s)
                 pause_s = _RECONNECT_FIRST_S
                 while True:  # the beat finds a connection that the network forgot; the server's answer is not looked at
-                    await line.listen(_HEARTBEAT_S)
+                    if await line.listen(_HEARTBEAT_S) and token in self._nudges:
+                        self._nudges[token].set()
                     await line.ask("PING", timeout_s=self._timeout_s)
             except StoreUnreachable:
                 pause_s = min(pause_s * 2, _RECONNECT_MOST_S)

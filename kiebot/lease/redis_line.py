@@ -71,14 +71,16 @@ class Line:
 
         return await self._bounded(timeout_s, run)
 
-    async def listen(self, timeout_s: float) -> None:
-        """Wait until something is pushed to us or the time is up. Raises: StoreUnreachable, when the peer hangs up."""
+    async def listen(self, timeout_s: float) -> bool:
+        """Wait until something is pushed to us (True) or the time is up (False).
+
+        Raises: StoreUnreachable, when the peer hangs up."""
 
         async def read() -> Any:
             connection = await self._connected()
             return await connection.read_response(timeout=timeout_s)
 
-        await self._bounded(timeout_s + 1, read)
+        return await self._bounded(timeout_s + 1, read) is not None
 
     async def drop(self) -> None:
         """Close the connection without waiting for the other side."""

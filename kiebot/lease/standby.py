@@ -29,11 +29,13 @@ class Standby:
         self._watch = DeathWatch(timing)
         self._back_off_s = _BACK_OFF_FIRST_S
         self._can_probe = True
+        self._vanished_at: float | None = None
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Listen at the doorbell meanwhile. What was learned of an earlier holder is forgotten."""
         self._watch = DeathWatch(self._timing)
+        self._vanished_at = None
         self._bell.clear()
         ears = asyncio.create_task(self._listen(), name=f"lease {self._name}: doorbell")
         try:
@@ -52,8 +54,26 @@ class Standby:
         """Look at a holder that is not us. Raises: StoreUnreachable."""
         connected = await self._store.holder_is_connected(self._name, holder.token)
         self._can_probe = connected is not None
+        self._vanished_at = None
         self._back_off_s = _BACK_OFF_FIRST_S
         return self._watch.observe(self._clock.monotonic(), holder, connected)
+
+    async def must_wait_for_the_last(self) -> bool:
+        """The lease is gone although nobody rang: was the store emptied, and does its holder act on? Then it is told to
+        look, and this standby waits, so that two never poll at once; but not longer than a renewal may take.
+
+        Raises: StoreUnreachable.
+        """
+        token, now = self._watch.token, self._clock.monotonic()
+        if token is None:
+            return False
+        self._vanished_at = now if self._vanished_at is None else self._vanished_at
+        if now - self._vanished_at > 1.5 * self._timing.renew_s:
+            return False
+        if not await self._store.holder_is_connected(self._name, token):
+            return False
+        await self._store.nudge(token)
+        return True
 
     async def pause(self) -> None:
         """Until the doorbell rings or it is time to look again."""

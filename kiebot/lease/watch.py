@@ -33,6 +33,11 @@ class DeathWatch:
         self._misses = 0
         self._met = False  # this term's connection has been seen open
 
+    @property
+    def token(self) -> str | None:
+        """The term looked at last."""
+        return self._token
+
     def observe(self, now: float, holder: Holder, connected: bool | None) -> Sign | None:
         """Take one look. `now` is monotonic seconds of the standby, `connected` what the store told of the holder."""
         if holder.token != self._token:

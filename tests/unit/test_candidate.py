@@ -27,6 +27,7 @@ class Wire(MemoryLeaseStore):
         super().__init__(clock)
         self._slots = shared._slots
         self._connected = shared._connected
+        self._nudges = shared._nudges
         self.tells(shared._tells_connections)
         self.is_cut = False
         self.is_hung = False
@@ -319,11 +320,30 @@ async def test_an_answer_not_yours_ends_the_term_at_once(cluster: Cluster) -> No
     assert holder is not None and holder.replica == "stranger"
 
 
-async def test_an_emptied_store_is_led_by_one_again_within_a_renewal(cluster: Cluster) -> None:
+async def test_an_emptied_store_is_led_by_one_again_within_a_second_and_never_by_two(cluster: Cluster) -> None:
     cluster.start(3)
     await cluster.leader_after(1)
     cluster.store.forget(NAME)
-    await cluster.leader_after(TIMING.renew_s * 1.1 + 0.2)
+    for _ in range(50):
+        await cluster.clock.advance(0.02)
+        assert sum(node.is_working for node in cluster.nodes) <= 1
+    await cluster.leader_after(0)
+
+
+async def test_a_store_emptied_after_the_leader_died_does_not_make_its_heirs_wait(cluster: Cluster) -> None:
+    cluster.start(3)
+    old = await cluster.leader_after(1)
+    await old.die()
+    cluster.store.forget(NAME)
+    assert await cluster.takeover_after(old, within_s=1.0) < 0.5
+
+
+async def test_a_leader_deaf_to_nudges_is_waited_for_no_longer_than_its_renewal_may_take(cluster: Cluster) -> None:
+    cluster.start(3)
+    old = await cluster.leader_after(1)
+    old.wire.is_hung = True
+    cluster.store.forget(NAME)
+    assert await cluster.takeover_after(old, within_s=1.5 * TIMING.renew_s + 0.5) > TIMING.renew_s
 
 
 async def test_a_leader_that_cannot_do_its_work_lets_another_lead_and_rests(cluster: Cluster) -> None:
