@@ -29,7 +29,7 @@ class Outage:
         """`part` failed; returns the seconds it should wait before it tries again."""
         if not self._failures:
             self._began = time.monotonic()
-            log.warning("worker.outage", part=part, error=f"{type(error).__name__}: {error}")
+            log.warning("worker.outage", store="redis", part=part, error=f"{type(error).__name__}: {error}")
         failures = self._failures[part] = self._failures.get(part, 0) + 1
         longest = min(LONGEST_BACK_OFF_S, FIRST_BACK_OFF_S * 2.0 ** min(failures - 1, 10))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret

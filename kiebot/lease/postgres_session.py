@@ -160,4 +160,6 @@ def has_ended(error: BaseException | None) -> bool:
     """Whether the session itself is over, as opposed to a question that had no answer."""
     if isinstance(error, asyncpg.PostgresError):
         return error.sqlstate in _ENDED
+    if isinstance(error, asyncpg.InternalClientError):  # the server's farewell came while a question was being put
+        return True
     return isinstance(error, ConnectionError) or (isinstance(error, asyncpg.InterfaceError) and "closed" in str(error))

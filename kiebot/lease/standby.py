@@ -65,7 +65,7 @@ class Standby:
         Raises: StoreUnreachable.
         """
         token, now = self._watch.token, self._clock.monotonic()
-        if token is None:
+        if token is None or (self._vanished_at is None and self._watch.has_run_out(now)):
             return False
         self._vanished_at = now if self._vanished_at is None else self._vanished_at
         if now - self._vanished_at > 1.5 * self._timing.renew_s:

@@ -38,6 +38,10 @@ class DeathWatch:
         """The term looked at last."""
         return self._token
 
+    def has_run_out(self, now: float) -> bool:
+        """Whether the lease seen last has simply expired by now. (Or is so close to it that it makes no difference.)"""
+        return self._remaining_s - (now - self._seen_at) < self._tolerance_s / 2
+
     def observe(self, now: float, holder: Holder, connected: bool | None) -> Sign | None:
         """Take one look. `now` is monotonic seconds of the standby, `connected` what the store told of the holder."""
         if holder.token != self._token:

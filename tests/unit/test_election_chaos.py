@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -93,6 +94,14 @@ class Network:
         rung = await self._store.wait_for_change(name, timeout_s)
         await self._clock.thaw()
         return rung
+
+    async def nudge(self, token: str) -> None:
+        with suppress(StoreUnreachable):
+            await self._call(lambda: self._store.nudge(token))
+
+    async def wait_for_nudge(self, token: str) -> None:
+        await self._store.wait_for_nudge(token)
+        await self._clock.thaw()
 
     def is_calling(self) -> bool:
         return bool(self._late)

@@ -65,7 +65,7 @@ class WebhookDelivery:
     def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
-        self._bot.world.tasks.spawn(self._http.aclose())
+        self._bot.world.tasks.spawn_closing(self._http.aclose())
 
     async def _run_lane(self, name: str) -> None:
         lane = self._lanes[name]

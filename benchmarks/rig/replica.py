@@ -1,0 +1,101 @@
+"""`kiebot run` as the benchmarks need it: wide send limits; on request arq's own Worker, or a profile of the process.
+
+BENCH_WORKER=arq         arq's Worker instead of ours, on the same jobs
+BENCH_PROFILE=<file>     cProfile's statistics, written when the process has drained
+"""
+
+from __future__ import annotations
+
+import asyncio
+import cProfile
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, cast
+from unittest.mock import patch
+
+import arq.worker
+from arq.connections import ArqRedis, RedisSettings
+from arq.typing import WorkerCoroutine
+
+from kiebot import bootstrap, replica
+from kiebot.botapi.buckets import Bucket, Limits
+from kiebot.botapi.ratelimit import SharedRateLimiter
+from kiebot.cli import cli
+from kiebot.jobs.keys import QueueKeys
+from kiebot.jobs.pool import deserialize, serialize
+from kiebot.jobs.worker import JobFunction
+
+POLL_DELAY_S = 0.02  # arq's default is 0.5, with which it would be the poll that is measured
+_WIDE = Bucket(1e-5, 1000)  # a booking costs what it always does; nobody waits
+
+
+class StockWorker(arq.worker.Worker):
+    """arq's Worker behind the constructor of ours, with as many slots; it keeps no results, else it would be slower."""
+
+    def __init__(
+        self,
+        functions: Mapping[str, JobFunction],
+        *,
+        context: object,
+        pool: ArqRedis,
+        prefix: str,
+        replica: str,
+        max_jobs: int,
+        **_: object,
+    ) -> None:
+        super().__init__(
+            [arq.worker.func(_with(context, function), name=name) for name, function in functions.items()],
+            queue_name=QueueKeys(prefix).queue,
+            redis_settings=RedisSettings.from_dsn(os.environ["REDIS_URL"]),
+            max_jobs=max_jobs,
+            poll_delay=POLL_DELAY_S,
+            keep_result=0,
+            handle_signals=False,
+            log_results=False,
+            job_serializer=serialize,
+            job_deserializer=deserialize,
+        )
+
+    @property
+    def running(self) -> int:
+        return self.job_counter
+
+    @property
+    def outage_s(self) -> float:
+        return 0.0
+
+    async def drain(self, wait_s: float) -> int:
+        self.allow_pick_jobs = False
+        if pending := set(self.tasks.values()):
+            await asyncio.wait(pending, timeout=wait_s)
+        await self.close()
+        return 0
+
+
+def _with(context: object, function: JobFunction) -> WorkerCoroutine:
+    async def run(_: dict[Any, Any], *args: Any) -> None:
+        await function(context, *args)
+
+    return cast(WorkerCoroutine, run)
+
+
+def main() -> None:
+    wide = partial(SharedRateLimiter, limits=Limits(_WIDE, _WIDE, _WIDE))
+    with ExitStack() as patches:
+        patches.enter_context(patch.object(bootstrap, "SharedRateLimiter", wide))
+        if os.environ.get("BENCH_WORKER") == "arq":
+            patches.enter_context(patch.object(replica, "Worker", StockWorker))
+        if os.environ.get("BENCH_LOOP") == "uvloop":
+            import uvloop
+
+            uvloop.install()
+        if path := os.environ.get("BENCH_PROFILE"):
+            profile = patches.enter_context(cProfile.Profile())
+            patches.callback(profile.dump_stats, path)
+        cli(["run"])
+
+
+if __name__ == "__main__":
+    main()

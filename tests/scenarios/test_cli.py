@@ -1,0 +1,210 @@
+"""The command line as operators and scripts use it: what it prints, and with which status it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from kiebot.cli import cli
+from kiebot.generation.catalog import models
+from kiebot.storage.migrate import HEAD
+from tests.scenarios.crew import Crew
+from tests.scenarios.fleet import ends
+from tests.scenarios.world import World
+
+KIEBOT = (sys.executable, "-m", "kiebot")
+WEBHOOK = "http://127.0.0.1:9/telegram/webhook"  # nobody listens there
+
+
+@dataclass(frozen=True)
+class Said:
+    status: int
+    out: str
+    error: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Awaitable[Said]]
+
+
+@pytest.fixture
+def kiebot(world: World) -> Run:
+    """Runs one command with this world's settings; `answers` is what the operator types."""
+
+    async def run(*arguments: str, answers: str = "", **environment: str) -> Said:
+        given = {**world.environment(), **environment}
+        invoke = CliRunner().invoke
+        result = await asyncio.to_thread(invoke, cli, list(arguments), input=answers, env=given)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Said(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+# Schema and status
+
+
+async def test_migrate_makes_the_schema_once_and_may_be_repeated(world: World, kiebot: Run) -> None:
+    name = f"empty_{world.tg.bot.bot_id}"
+    engine = world.engine.execution_options(isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.exec_driver_sql(f"CREATE DATABASE {name} STRATEGY file_copy")
+    base = world.engine.url.database or ""
+    url = world.database_url.replace(f"/{base}?", f"/{name}?")
+    before = await kiebot("status", DATABASE_URL=url)
+    assert before.status == 0
+    assert "run `kiebot migrate`" in before.out
+    for _ in range(2):
+        done = await kiebot("migrate", DATABASE_URL=url)
+        assert (done.status, done.out) == (0, f"schema version {HEAD}\n")
+    assert "run `kiebot migrate`" not in (await kiebot("status", DATABASE_URL=url)).out
+
+
+async def test_status_tells_who_leads_and_who_lives(cluster: Crew, kiebot: Run) -> None:
+    world = cluster.world
+    await world.until(lambda: bool(world.pollers()))
+    await world.until_row("SELECT count(*) = 2 FROM replicas")
+    (poller,) = world.pollers()
+    told = (await kiebot("status", "--json")).json
+    assert told["lease"] == poller
+    assert told["lease_remaining_s"] > 0
+    assert told["epoch"] == 1
+    assert told["schema"] == told["schema_needed"] == HEAD
+    assert {each["name"]: each["is_alive"] for each in told["replicas"]} == dict.fromkeys(cluster.replicas, True)
+    assert f"leader     {poller}" in (await kiebot("status")).out
+
+
+async def test_status_without_a_database_ends_with_1_and_says_why(kiebot: Run) -> None:
+    said = await kiebot("status", DATABASE_URL="postgresql://kiebot:pw@127.0.0.1:1/kiebot")
+    assert said.status == 1
+    assert "out of reach" in said.error
+
+
+async def test_config_shows_what_is_set_and_masks_every_secret(world: World, kiebot: Run) -> None:
+    shown = await kiebot("config", ADMIN_IDS="7,8")
+    told = (await kiebot("config", "--json", ADMIN_IDS="7,8")).json
+    assert told["ADMIN_IDS"] == "7,8"
+    assert told["TELEGRAM_BOT_TOKEN"] == told["KIE_API_KEY"] == told["DATABASE_URL"] == "(set)"
+    for secret in (world.tg.token.partition(":")[2], world.kie.api_key, world.redis_url, world.database_url):
+        assert secret not in shown.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("status",), 78, "configuration: TELEGRAM_BOT_TOKEN: is not set"),
+        (("config",), 78, "configuration: KIE_API_KEY: is not set"),
+        (("ledger", "grant", "1"), 2, "Missing argument"),
+        (("fly",), 2, "No such command"),
+    ],
+)
+async def test_exit_statuses(tmp_path: Path, arguments: tuple[str, ...], status: int, words: str) -> None:
+    ended, said = await ends((*KIEBOT, *arguments), {"KIEBOT_HOME": str(tmp_path)}, tmp_path)
+    assert ended == status
+    assert words in said
+
+
+# Telegram
+
+
+async def test_telegram_info_and_reset(world: World, kiebot: Run) -> None:
+    assert world.tg.inject("message", {"chat": {"id": 5}, "date": 4_000_000_000}) is not None
+    async with httpx.AsyncClient(base_url=world.tg_url) as browser:
+        answer = await browser.post(f"/bot{world.tg.token}/setWebhook", json={"url": WEBHOOK})
+    assert answer.status_code == 200, answer.text
+    info = (await kiebot("telegram", "info")).json
+    assert info["username"] == "kiebot_bot"
+    assert info["webhook_url"] == WEBHOOK
+    assert info["pending_update_count"] == 1
+
+    done = await kiebot("telegram", "reset")
+    assert (done.status, done.out) == (0, "webhook removed; 1 updates wait\n")
+    assert (await kiebot("telegram", "info")).json["webhook_url"] == ""
+
+
+async def test_dropping_updates_is_asked_twice(world: World, kiebot: Run) -> None:
+    assert world.tg.inject("message", {"chat": {"id": 5}, "date": 4_000_000_000}) is not None
+    refused = await kiebot("telegram", "reset", "--drop-pending", answers="n\n")
+    assert refused.status == 1
+    assert len(world.tg.bot.queue) == 1
+    done = await kiebot("telegram", "reset", "--drop-pending", answers="y\n")
+    assert done.status == 0
+    assert len(world.tg.bot.queue) == 0
+
+
+async def test_a_refused_token_ends_with_1(world: World, kiebot: Run) -> None:
+    world.tg.revoke()
+    said = await kiebot("telegram", "info")
+    assert said.status == 1
+    assert world.tg.token not in said.error + said.out
+
+
+# The catalogue
+
+
+async def test_models_list_show_and_check(kiebot: Run) -> None:
+    listed = await kiebot("models", "list")
+    assert all(model.slug in listed.out for model in models())
+    assert len((await kiebot("models", "list", "--json")).json) == len(models())
+    shown = await kiebot("models", "show", "z-image")
+    assert "prompt" in shown.out
+    unknown = await kiebot("models", "show", "no/such")
+    assert (unknown.status, "no such model" in unknown.error) == (1, True)
+    checked = await kiebot("models", "check")
+    assert (checked.status, checked.out) == (0, f"{len(models())} models, 0 problems\n")
+
+
+# Money
+
+
+async def test_a_grant_counts_once_per_key_and_is_kept_with_reason_and_actor(world: World, kiebot: Run) -> None:
+    grant = ("ledger", "grant", "77", "12.5", "--key", "gift-1", "--reason", "sorry", "--actor", "ann")
+    tried = await kiebot(*grant, "--dry-run")
+    assert tried.out == "would be granted; 77 would have 12.5\n"
+    assert await world.available(77) == 0
+
+    assert (await kiebot(*grant)).out == "granted; 77 has 12.5\n"
+    again = await kiebot(*grant)
+    assert (again.status, again.out) == (0, "already granted under this key; 77 has 12.5\n")
+
+    reused = await kiebot("ledger", "grant", "77", "99", "--key", "gift-1", "--reason", "sorry", "--actor", "ann")
+    assert (reused.status, reused.out) == (1, "")
+    assert "used with other facts" in reused.error
+    assert await world.available(77) == 12_500
+
+    told = await kiebot("ledger", "balance", "77")
+    assert "available 12.5, held 0" in told.out
+    assert "sorry  ann" in told.out
+    assert (await kiebot("ledger", "verify")).status == 0
+
+
+async def test_nobody_is_brought_below_zero_and_a_dry_run_says_so_too(world: World, kiebot: Run) -> None:
+    take = ("ledger", "grant", "77", "--key", "take-1", "--reason", "error")
+    for dry in ((), ("--dry-run",)):
+        said = await kiebot(*take, *dry, "--", "-5")
+        assert (said.status, said.error) == (1, "Error: the wallet has less than that\n")
+    assert await world.available(77) == 0
+    assert (await kiebot("ledger", "grant", "77", "0.0001", "--key", "k", "--reason", "r")).status == 2
+    assert (await kiebot("ledger", "verify")).status == 0
+
+
+async def test_verify_finds_money_from_nowhere(world: World, kiebot: Run) -> None:
+    await kiebot("ledger", "grant", "77", "5", "--key", "k", "--reason", "r")
+    await world.execute("UPDATE accounts SET available = available + 1000 WHERE key = 'wallet:77'")
+    said = await kiebot("ledger", "verify")
+    assert said.status == 1
+    assert "broken: " in said.out
