@@ -70,10 +70,14 @@ async def test_edits_and_channel_posts_are_ignored(anna: Phone, kind: str) -> No
     assert await anna.update(**{kind: anna.message({"text": "/start"})}) == []
 
 
-async def test_kinds_of_updates_we_do_not_know_are_ignored(anna: Phone) -> None:
+async def test_kinds_of_updates_we_did_not_ask_for_are_ignored(anna: Phone) -> None:
     assert await anna.update(poll_answer={"poll_id": "1", "option_ids": [1], "option_persistent_ids": []}) == []
-    assert await anna.update(brand_new_kind={"from": {"id": 1}}) == []
     assert await anna.sends(pinned_message=anna.message({"text": "x"})) == []
+
+
+async def test_a_kind_nobody_knows_is_no_update(anna: Phone) -> None:
+    with pytest.raises(Malformed, match="unknown kind: brand_new_kind"):
+        await anna.update(brand_new_kind={"from": {"id": 1}})
 
 
 async def test_a_block_is_remembered_until_the_user_writes_again(anna: Phone) -> None:
