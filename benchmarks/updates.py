@@ -18,7 +18,7 @@ from benchmarks.rig.lineup import in_turns, lineup
 from benchmarks.rig.report import ratio, spread, table
 from benchmarks.rig.stage import House, Stage, Variant
 
-PEOPLE = 150
+PEOPLE = 120
 UPDATES = PEOPLE * PER_CHAT
 PLAIN = Variant("plain")
 VARIANTS = (PLAIN, Variant("kiebot"), Variant("arq"), Variant("kiebot", 2), Variant("arq", 2))

@@ -104,13 +104,14 @@ class Adapters:
             stores.database_url, pool_size=settings.db_pool_size, application=f"kiebot {settings.replica_id}"
         )
         self.redis: ArqRedis = make_pool(stores.redis_url, prefix=settings.redis_prefix)
-        # The heartbeat has a connection to itself: jobs that wait for one must not make this replica look dead.
+        # Intake and heartbeat have connections of their own: jobs that wait for one must neither hold up what Telegram
+        # sent nor make this replica look dead.
         self.pulse: AsyncEngine = make_engine(
-            stores.database_url, pool_size=1, application=f"kiebot {settings.replica_id} heartbeat"
+            stores.database_url, pool_size=3, application=f"kiebot {settings.replica_id} intake"
         )
         self.queue = ArqQueue(Enqueuer(self.redis, prefix=settings.redis_prefix))
         self.database = Database(self.engine, self.queue)
-        self.inbox = PostgresInbox(self.engine, settings.bot_id)
+        self.inbox = PostgresInbox(self.pulse, settings.bot_id)
         self.lease_store: LeaseStore = open_lease_store(
             stores.lease_url,
             clock=self.clock,

@@ -56,10 +56,11 @@ _OPEN_RECORD = text(_RECORD.format(allowed="SELECT 1")).bindparams(*_ARRAYS)
 
 
 class PostgresInbox:
-    """Intake's Inbox port for one bot. Each call is one transaction of one statement."""
+    """Intake's Inbox port for one bot. Each call is one statement and, by autocommit, one transaction: a poller that
+    is frozen never holds the fence row locked between a statement and its commit."""
 
     def __init__(self, engine: AsyncEngine, bot_id: int) -> None:
-        self._engine = engine
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._bot_id = bot_id
 
     async def take_fence(self, token: str, replica: str) -> FenceRow:
@@ -93,6 +94,7 @@ _CLAIM = text(f"""
     WITH mine AS (
         UPDATE lanes SET claimed_by = :owner, claimed_at = now(), claim_no = claim_no + 1
         WHERE key = :lane AND {takeable("lanes")}
+            AND EXISTS (SELECT 1 FROM inbox WHERE lane = :lane AND done_at IS NULL)
         RETURNING claim_no
     )
     SELECT mine.claim_no, w.id, w.update_id, w.payload, w.attempts, w.next_at > now() AS not_yet
@@ -143,7 +145,7 @@ class LaneRepository:
         self._connection = connection
 
     async def claim(self, lane: str, owner: UUID, *, most: int) -> tuple[LaneClaim, list[Waiting]] | None:
-        """The lane and its first waiting updates in order, or None while somebody living drains it."""
+        """The lane and its first waiting updates in order; None when nothing waits, or somebody living drains it."""
         rows = (await self._connection.execute(_CLAIM, {"lane": lane, "owner": owner, "most": most})).all()
         if not rows:
             return None
