@@ -33,7 +33,8 @@ async def accept(tx: Tx, order: Order, limits: Limits) -> Generation:
         generation = await tx.generations.add(order)
         if generation is None:
             earlier = await tx.generations.by_confirm_key(order.confirm_key)
-            assert earlier is not None  # noqa: S101 - the conflict that made add() return None is this very row
+            if earlier is None:  # the conflict that made add() return None is this very row
+                raise LookupError(f"no generation under the confirm key {order.confirm_key}")
             return earlier
         await tx.ledger.open_wallet(order.user_id)
         price = order.quote.price_millicredits
