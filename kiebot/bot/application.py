@@ -123,7 +123,8 @@ class BotHandler:
 
     async def _seen(self, tx: Tx, update: Update) -> User:
         sender = update.effective_user
-        assert sender is not None  # noqa: S101 - the caller looked
+        if sender is None:
+            raise LookupError("an update without a sender: the caller looks first")
         language = language_of(sender.language_code)
         if update.my_chat_member is not None:  # being seen would undo the block that this update may report
             return User(sender.id, sender.first_name, language)

@@ -81,6 +81,18 @@ async def _old_news(tx: Tx, before: Generation, attempt_id: UUID, event: Event, 
     return Applied(before.state, before)
 
 
+async def look_later(
+    tx: Tx, generation: Generation, claim: Claim, wait_s: float, *, polled: bool = False, setback: bool = False
+) -> None:
+    """Nothing is decided: the claim ends, and the next look is due in `wait_s` seconds, or sooner when the row was
+    given a sooner time while it was being looked at."""
+    deferred = await tx.generations.defer(
+        generation.id, wait_s, polled=polled, setback=setback, seen=generation.revision, ends=claim
+    )
+    if deferred is not None:
+        tx.wakeups.append(Advance(generation.id, deferred.revision, deferred.due_in_s))
+
+
 def _with_facts(after: Generation, before: Generation, event: Event) -> Generation:
     match event:
         case Begun() if after.state is State.SUBMITTING:

@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 
 from kiebot.errors import Transient
-from kiebot.generation.effects import apply
+from kiebot.generation.effects import apply, look_later
 from kiebot.generation.machine import Broke, Cancelled, Finished, TaskCreated
 from kiebot.generation.model import Claim, Generation, Order, State
 from kiebot.generation.ports import TaskState
@@ -98,9 +98,7 @@ class Generations:
                     await apply(tx, generation.id, Broke("server", str(error)), ends=claim)
                     return
                 pause_s = self._tools.pace.scale * 5.0 * 2.0**generation.setbacks
-                deferred = await tx.generations.defer(generation.id, pause_s, setback=True, ends=claim)
-                if deferred is not None:
-                    tx.wakeups.append(Advance(generation.id, deferred.revision, deferred.due_in_s))
+                await look_later(tx, generation, claim, pause_s, setback=True)
 
         await insist(write, self._tools.clock, what="generation.stumbled")
 

@@ -14,7 +14,7 @@ import structlog
 from kiebot.errors import AccountStopped, ModelPaused, OutcomeUnknown, Permanent, RateLimited, Transient
 from kiebot.generation.catalog import model_by_id
 from kiebot.generation.checks import media_refs, request_input, with_urls
-from kiebot.generation.effects import apply
+from kiebot.generation.effects import apply, look_later
 from kiebot.generation.machine import AnswerLost, Begun, Broke, Event, NotCreated, TaskCreated
 from kiebot.generation.model import Claim, Generation, State
 from kiebot.generation.ports import Submission, Upload, UserFile
@@ -22,7 +22,6 @@ from kiebot.generation.product import Model
 from kiebot.generation.tools import Tools
 from kiebot.insist import insist
 from kiebot.store import Tx
-from kiebot.wakeups import Advance
 
 log = structlog.get_logger()
 
@@ -218,11 +217,7 @@ class Submitter:
 
     async def _later(self, generation: Generation, claim: Claim, wait_s: float, *, setback: bool = False) -> None:
         async with self._tools.store.transaction() as tx:
-            deferred = await tx.generations.defer(
-                generation.id, wait_s, setback=setback, seen=generation.revision, ends=claim
-            )
-            if deferred is not None:
-                tx.wakeups.append(Advance(generation.id, deferred.revision, deferred.due_in_s))
+            await look_later(tx, generation, claim, wait_s, setback=setback)
 
 
 def _is_fresh(facts: object, now: datetime) -> bool:

@@ -8,14 +8,13 @@ import structlog
 
 from kiebot.errors import Permanent, RateLimited, Transient
 from kiebot.generation.catalog import model_by_id
-from kiebot.generation.effects import apply
+from kiebot.generation.effects import apply, look_later
 from kiebot.generation.machine import Broke, Event, Finished
 from kiebot.generation.model import Claim, Generation
 from kiebot.generation.ports import TaskReport, TaskState
 from kiebot.generation.product import Model
 from kiebot.generation.tools import Tools
 from kiebot.observe.metrics import METRICS
-from kiebot.wakeups import Advance
 
 log = structlog.get_logger()
 
@@ -122,8 +121,4 @@ class Watcher:
 
     async def _later(self, generation: Generation, claim: Claim, wait_s: float, *, polled: bool = False) -> None:
         async with self._tools.store.transaction() as tx:
-            deferred = await tx.generations.defer(
-                generation.id, wait_s, polled=polled, seen=generation.revision, ends=claim
-            )
-            if deferred is not None:
-                tx.wakeups.append(Advance(generation.id, deferred.revision, deferred.due_in_s))
+            await look_later(tx, generation, claim, wait_s, polled=polled)

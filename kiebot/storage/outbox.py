@@ -57,10 +57,6 @@ _BURY = text("""
     INSERT INTO dead_letters (kind, source_id, payload, reason)
     SELECT 'outbox', id, convert_to(payload::text, 'UTF8'), :reason FROM gone ON CONFLICT (kind, source_id) DO NOTHING
 """)
-_NEXT_OF = text("""
-    SELECT id FROM outbox
-    WHERE chat_id = :chat_id AND sent_at IS NULL AND buried_at IS NULL ORDER BY id LIMIT 1
-""")
 
 
 _LEFT_BEHIND = text("""
@@ -117,11 +113,6 @@ class OutboxRepository:
     async def move_chat(self, from_chat: int, to_chat: int) -> None:
         """A group became a supergroup: what waits for it goes to the new id."""
         await self._connection.execute(_MOVE_CHAT, {"from_chat": from_chat, "to_chat": to_chat})
-
-    async def next_of(self, chat_id: int) -> int | None:
-        """The id of the oldest message still waiting in the chat."""
-        waiting: int | None = await self._connection.scalar(_NEXT_OF, {"chat_id": chat_id})
-        return waiting
 
     async def left_behind(self, chat_id: int) -> int | None:
         """The id of the chat's head when it could be sent now and nobody does: its wake-up came while we sent."""

@@ -69,9 +69,6 @@ class FakeOutbox:
     async def move_chat(self, from_chat: int, to_chat: int) -> None:
         raise NotKept
 
-    async def next_of(self, chat_id: int) -> int | None:
-        raise NotKept
-
     async def left_behind(self, chat_id: int) -> int | None:
         raise NotKept
 
