@@ -43,7 +43,7 @@ from kiebot.kie.results import KieResults
 from kiebot.lease.open import open_lease_store
 from kiebot.lease.protocol import LeaseStore
 from kiebot.settings import Settings
-from kiebot.storage.engine import make_engine
+from kiebot.storage.engine import close_engine, make_engine
 from kiebot.storage.inbox import PostgresInbox
 from kiebot.storage.transaction import Database
 
@@ -174,8 +174,8 @@ class Adapters:
             self.results.close(),
             self.lease_store.close(),
             self.redis.aclose(close_connection_pool=True),
-            self.engine.dispose(),
-            self.pulse.dispose(),
+            close_engine(self.engine),
+            close_engine(self.pulse),
         )
         for closer in closers:
             with contextlib.suppress(Exception, asyncio.TimeoutError):

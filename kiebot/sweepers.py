@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -19,6 +20,7 @@ from kiebot.storage.transaction import Database, Transaction
 
 log = structlog.get_logger()
 
+LEAVE_S = 2.0
 SWEEP_EVERY_S = 1.0
 PURGE_EVERY_S = 300.0
 PURGE_ROUNDS = 50
@@ -58,11 +60,12 @@ class Heartbeat:
             await self._clock.sleep(BEAT_EVERY_S)
 
     async def leave(self) -> None:
-        """This incarnation ends: whatever it still claims is free at once. Best effort."""
+        """This incarnation ends: whatever it still claims is free at once. Best effort, within a moment: a frozen
+        Postgres must not keep us until the platform kills us, and the claims lapse by themselves."""
         try:
-            async with self._database.transaction() as tx:
+            async with asyncio.timeout(LEAVE_S), self._database.transaction() as tx:
                 await tx.replicas.leave(self._incarnation)
-        except Transient:
+        except (Transient, TimeoutError):
             log.warning("heartbeat.leave_failed")
 
 

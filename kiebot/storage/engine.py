@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 import asyncpg
-from sqlalchemy import URL, make_url, text
+import structlog
+from sqlalchemy import URL, Engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -15,6 +19,9 @@ from kiebot.errors import Transient
 
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 20
+_opened: MutableMapping[Engine, WeakSet[asyncpg.Connection]] = WeakKeyDictionary()
+log = structlog.get_logger()
+
 RETRY_SQLSTATES = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock not available
 
 
@@ -38,7 +45,7 @@ def make_engine(database_url: str, *, pool_size: int = 10, application: str = "k
     }
     if ssl:
         connect_args["ssl"] = ssl
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
@@ -46,6 +53,38 @@ def make_engine(database_url: str, *, pool_size: int = 10, application: str = "k
         pool_recycle=1800,
         connect_args=connect_args,
     )
+    opened = _opened[engine.sync_engine] = WeakSet()
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def refuse_when_closed(*_: object) -> None:
+        if engine.sync_engine not in _opened:
+            raise ConnectionAbortedError("the engine is closed")
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def note(connection: Any, _: object) -> None:
+        opened.add(connection.driver_connection)
+
+    return engine
+
+
+async def close_engine(engine: AsyncEngine, *, within_s: float = 2.0) -> None:
+    """Say goodbye to the server, and break within `within_s` seconds whatever is still open: a frozen server answers
+    no goodbye, and a connection in the hands of a task that was cut off is in no pool's list. Whatever still wants to
+    write finds the database out of reach. Never raises.
+    """
+    opened = _opened.pop(engine.sync_engine, WeakSet())
+    try:
+        async with asyncio.timeout(within_s):
+            await engine.dispose()
+    except Exception as error:
+        log.info("database.closed_roughly", error=type(error).__name__)
+    for connection in list(opened):
+        for request in tuple(getattr(connection, "_cancellations", ())):
+            request.cancel()  # asyncpg's own request to end a query waits for a frozen server without an end
+        if not connection.is_closed():
+            connection.terminate()
+    for _ in range(3):  # a broken connection's socket is closed by the event loop, in its next rounds
+        await asyncio.sleep(0)
 
 
 def _driver_url(database_url: str) -> tuple[URL, str | None]:

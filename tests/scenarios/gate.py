@@ -1,4 +1,4 @@
-"""A door in front of a store: closed, nothing listens there; open, every byte goes through."""
+"""A door in front of a store: closed, nothing listens there; open, every byte goes through; stuck, none does."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class Gate:
     connect: Callable[[], Awaitable[Pipe]]
     port: int = field(default_factory=free_port)
     _server: asyncio.Server | None = None
+    is_stuck: bool = False  # connections stay and are taken, and nothing passes: a frozen server, a lost network
     _through: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def open(self) -> None:
@@ -50,21 +51,22 @@ class Gate:
             inner_reader, inner_writer = await self.connect()
             writers.append(inner_writer)
             async with asyncio.TaskGroup() as group:
-                group.create_task(_copy(reader, inner_writer))
-                group.create_task(_copy(inner_reader, writer))
+                group.create_task(self._copy(reader, inner_writer))
+                group.create_task(self._copy(inner_reader, writer))
         except (OSError, asyncio.CancelledError, ExceptionGroup):
             return
         finally:
             await _close(writers)
             self._through.discard(task)
 
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until one side has said all: then both are done."""
-    while chunk := await reader.read(65536):
-        writer.write(chunk)
-        await writer.drain()
-    raise ConnectionResetError
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Until one side has said all: then both are done."""
+        while chunk := await reader.read(65536):
+            while self.is_stuck:
+                await asyncio.sleep(0.05)
+            writer.write(chunk)
+            await writer.drain()
+        raise ConnectionResetError
 
 
 async def _close(writers: list[asyncio.StreamWriter]) -> None:

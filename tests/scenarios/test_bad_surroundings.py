@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
@@ -94,6 +95,33 @@ async def test_a_store_that_goes_away_and_comes_back_loses_no_update(world: Worl
     assert world.tg.journal.duplicate_sends() == []
     await crew.stop_all()
     await gate.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["postgres", "redis"])
+async def test_a_replica_that_leaves_while_a_store_is_frozen_leaves_no_connection_open(
+    world: World, crew: Crew, store: str
+) -> None:
+    gate, environment = gated(world, store)
+    await gate.open()
+    before = connections_to(gate.port)
+    crew.start(**environment, **LEASE, SHUTDOWN_GRACE_S="1")
+    anna = world.tg.user(501, "Anna")
+    await anna.sends("/start")
+    await anna.hears("Hello", timeout=READY_S)
+    assert connections_to(gate.port) > before == 0
+    gate.is_stuck = True
+    await crew.stop_all()
+    async with asyncio.timeout(READY_S):  # one that is being made ends with the time-out of connecting
+        while connections_to(gate.port):
+            await asyncio.sleep(0.1)
+    await gate.close()
+
+
+def connections_to(port: int) -> int:
+    """Connections of this very process, open on our side, to a port."""
+    found = psutil.Process().net_connections("tcp")
+    return [getattr(each.raddr, "port", None) for each in found].count(port)
 
 
 async def test_forged_webhooks_and_callbacks_are_refused_without_effect(world: World, crew: Crew) -> None:
