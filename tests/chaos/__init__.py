@@ -2,7 +2,7 @@
 
     rig.py      replicas, stores, simulators, and doors between them · door.py, stores.py, crowd.py its parts
     blows.py    what strikes a holder, and how long until another one polls
-    history.py  what must be true of every stretch of a run: nothing lost, nothing doubled, no stale write, terms in order
+    history.py  what must be true of every stretch of a run: nothing lost or doubled, no stale write, terms in order
     matrix.py   the table of rows, and how one is run · rows_*.py a row each: a function that produces a fault and says
                 what it saw
     __main__.py the command

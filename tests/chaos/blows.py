@@ -14,7 +14,7 @@ RELEASED_S = 15.0
 
 @dataclass(frozen=True)
 class Takeover:
-    """`took_s`: from the blow to the first poll by another replica; `released_s`: from the release, where there is one."""
+    """`took_s`: from the blow to another replica's first poll; `released_s`: from the release, where there is one."""
 
     victim: str
     successor: str
@@ -60,6 +60,8 @@ async def freeze_in_the_write(rig: Rig, for_s: float) -> tuple[Takeover, bool]:
     victim = await rig.holder()
     rig.victims.add(victim)
     door = rig.doors[victim].postgres
+    await rig.crowd.says()
+    await rig.settles()  # its statement is prepared: the next write is one piece
     door.falls_silent("up")
     serial = await rig.crowd.says()
     aimed = await _held(rig, victim, f"/n{serial}")

@@ -129,17 +129,18 @@ class Pipe:
             self._timer.cancel()
             self._timer = None
         if self.to is None or self._passage.door.weather[self._direction].is_silent:
-            return None
+            return
         loop = asyncio.get_running_loop()
         while self._pieces:
             due, piece = self._pieces[0]
             if due > loop.time():
                 self._timer = loop.call_at(due, self.flush)
-                return None
+                return
             self._pieces.popleft()
             if piece == END:
-                return self._passage.close()
-            self.to.write(piece)
+                self._passage.close()
+            else:
+                self.to.write(piece)
 
     def hurry(self) -> None:
         self._pieces = deque((0.0, piece) for _, piece in self._pieces)
@@ -163,7 +164,8 @@ class Passage:
 
     def takes(self, direction: Direction, piece: bytes) -> None:
         if direction == "down" and self._aborts_at_the_answer:
-            return self.abort()
+            self.abort()
+            return
         if piece != END:
             self.door.springs(self, direction, piece)
         self._pipes[direction].takes(piece)
@@ -203,8 +205,9 @@ class Passage:
             else:
                 transport, _ = await loop.create_connection(lambda: Server(self), *target)
         except OSError:
-            return self.abort()
-        self._pipes["up"].to = cast(asyncio.Transport, transport)
+            self.abort()
+            return
+        self._pipes["up"].to = transport
         self._pipes["up"].flush()
 
 

@@ -1,14 +1,15 @@
-"""What must be true of every stretch of a run, whatever struck in it. Asked of journals and rows, never of a replica."""
+"""What must be true of every stretch of a run, whatever struck in it. Asked of journals and rows, not of replicas."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
 from kiebot.demo.audit import doubled, lost
 from kiebot.demo.evidence import Evidence, Recorded
@@ -125,7 +126,7 @@ async def _epochs_of_writers(rig: Rig, since: Mark) -> list[str]:
     return [f"epoch {epoch} had two writers" for epoch in shared] + back
 
 
-async def _witnessed(rig: Rig, since: Mark) -> Iterable[object]:
+async def _witnessed(rig: Rig, since: Mark) -> Sequence[Row[Any]]:
     async with rig.world.engine.connect() as connection:
         return (await connection.execute(_WITNESSED, {"after": since.witnessed})).all()
 

@@ -229,7 +229,7 @@ async def open_rig(
     command: Sequence[str] = (sys.executable, "-m", "kiebot", "run"),
     **environment: str,
 ) -> AsyncIterator[Rig]:
-    """Stores, simulators and replicas, all at work; everything is gone in the end. `environment`: more of it for all."""
+    """Stores, simulators and replicas, all at work; everything is gone in the end. `environment`: more for all."""
     async with AsyncExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kc", ignore_cleanup_errors=True)))
         stores = make_stores(home, durable=durable)

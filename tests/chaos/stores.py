@@ -1,4 +1,4 @@
-"""A PostgreSQL and a Valkey of the rig's own, which can be killed, frozen, stopped, and started with or without data."""
+"""A PostgreSQL and a Valkey of the rig's own, to be killed, frozen, stopped, and started with or without data."""
 
 from __future__ import annotations
 
