@@ -54,6 +54,17 @@ async def cut_off(rig: Rig) -> Takeover:
     return Takeover(victim, poll.process, poll.at - at)
 
 
+async def clock_steps_back(rig: Rig, lease_key: str) -> Takeover:
+    """The holder is lost and the store shows its lease for another hour, as after a step of its host's clock."""
+    victim = await rig.holder()
+    rig.victims.add(victim)
+    mark, at = rig.mark(), time.time()
+    rig.doors[victim].falls_silent()
+    await rig.redis.pexpire(lease_key, 3_600_000)
+    poll = await rig.next_poll(mark, 2 * rig.ttl_s + RELEASED_S, other_than=victim)
+    return Takeover(victim, poll.process, poll.at - at)
+
+
 async def freeze_in_the_write(rig: Rig, for_s: float) -> tuple[Takeover, bool]:
     """SIGSTOP when the holder has decided to write and its statement is on the way; it arrives after `for_s`, when
     another replica has taken the fence and written, and the holder goes on. Whether the shot was aimed."""

@@ -8,6 +8,7 @@ each row and who held the fence at that instant.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import signal
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import structlog
 from redis.asyncio import Redis
 from sqlalchemy import text
 
@@ -91,6 +93,10 @@ class Rig:
     redis: Redis
     rng: random.Random
     ttl_s: float
+    directory: Path
+    """For whatever a row needs beside."""
+    nemesis_s: float = 60.0
+    """How long the random row strikes."""
     victims: set[str] = field(default_factory=set)
     """Replicas that were cut off, frozen or killed since the last check: their polls may outlive their term."""
 
@@ -112,12 +118,13 @@ class Rig:
 
     async def holder(self, within_s: float = START_S) -> str:
         """A living replica whose poll waits. Raises: TimeoutError."""
-        await self.until(lambda: self._living_poller() is not None, within_s, "somebody polls")
-        name = self._living_poller()
+        await self.until(lambda: self.living_poller() is not None, within_s, "somebody polls")
+        name = self.living_poller()
         assert name is not None
         return name
 
-    def _living_poller(self) -> str | None:
+    def living_poller(self) -> str | None:
+        """Like `polling`, when that replica lives and its client is still connected."""
         name = self.polling()
         parked = self.world.tg.bot.polls.parked
         if parked is None or name not in self.cluster.members or parked.disconnected_at is not None:
@@ -230,6 +237,7 @@ async def open_rig(
     **environment: str,
 ) -> AsyncIterator[Rig]:
     """Stores, simulators and replicas, all at work; everything is gone in the end. `environment`: more for all."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # of this process alone
     async with AsyncExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kc", ignore_cleanup_errors=True)))
         stores = make_stores(home, durable=durable)
@@ -252,7 +260,7 @@ async def open_rig(
         cluster = Cluster(members, command=command, output=output)
         redis = Redis.from_url(stores.redis.url, socket_timeout=5.0)
         stack.push_async_callback(redis.aclose)
-        rig = Rig(world, stores, cluster, doors, ports, Feed(log), Crowd(world, rng), redis, rng, ttl_s)
+        rig = Rig(world, stores, cluster, doors, ports, Feed(log), Crowd(world, rng), redis, rng, ttl_s, home)
         stack.push_async_callback(_stop, rig)
         await cluster.start_all()
         await rig.are_ready()

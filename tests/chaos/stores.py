@@ -12,8 +12,8 @@ from urllib.parse import quote
 import psutil
 
 from kiebot.engines.binaries import find_binaries
-from kiebot.engines.identity import choose
-from kiebot.engines.layout import Layout, make_socket_dir, socket_dir
+from kiebot.engines.identity import Stage, choose
+from kiebot.engines.layout import Layout, make_socket_dir, socket_dir, write_json
 from kiebot.engines.pair import postgres_of, valkey_of
 from kiebot.engines.plan import Plan
 from kiebot.engines.postgres import Postgres
@@ -29,9 +29,9 @@ _POSTGRES_SOCKET = ".s.PGSQL.5432"
 class Store:
     """One engine as a child process of ours."""
 
-    def __init__(self, engine: Engine, kind: Postgres | Valkey, socket: Path, url: str) -> None:
+    def __init__(self, engine: Engine, kind: Postgres | Valkey, socket: Path, url: str, password: str) -> None:
         self._engine, self._kind = engine, kind
-        self.socket, self.url = socket, url
+        self.socket, self.url, self.password = socket, url, password
         self._family: list[psutil.Process] = []
 
     async def start(self) -> None:
@@ -106,31 +106,40 @@ class Stores:
 
 def make_stores(home: Path, *, durable: bool = True) -> Stores:
     """Both prepared in this directory, neither started. Blocking."""
+    parts = _ground(home, durable)
+    _, layout, sockets, _ = parts
+    postgres, passwords = postgres_of(*parts), layout.passwords()
+    postgres.prepare(passwords["superuser"], passwords["kiebot"])
+    url = f"postgresql://kiebot:{quote(passwords['kiebot'])}@/kiebot?host={sockets}"
+    database = Store(postgres.engine(), postgres, sockets / _POSTGRES_SOCKET, url, passwords["kiebot"])
+    return Stores(database, _redis(parts), sockets)
+
+
+def make_redis(home: Path, password: str) -> Store:
+    """Another Valkey, prepared in this directory, not started, with the same password."""
+    Layout.of(home).make()
+    write_json(Layout.of(home).dir / "secrets.json", {"superuser": "", "kiebot": "", "redis": password})
+    return _redis(_ground(home, durable=False))
+
+
+Ground = tuple[Plan, Layout, Path, Stage]
+
+
+def _ground(home: Path, durable: bool) -> Ground:
     layout = Layout.of(home)
     layout.make()
     plan = Plan(layout.home, find_binaries(), durable=durable, linger_s=0.0, debug_commands=True)
     stage = choose(layout, plan.binaries, existing=None)
     sockets = socket_dir(layout)
     make_socket_dir(sockets, stage.identity.uid, stage.identity.gid)
-    postgres, valkey = postgres_of(plan, layout, sockets, stage), valkey_of(plan, layout, sockets, stage)
-    passwords = layout.passwords()
+    return plan, layout, sockets, stage
+
+
+def _redis(parts: Ground) -> Store:
+    valkey = valkey_of(*parts)
     valkey.prepare(None)
-    postgres.prepare(passwords["superuser"], passwords["kiebot"])
-    return Stores(
-        Store(
-            postgres.engine(),
-            postgres,
-            sockets / _POSTGRES_SOCKET,
-            f"postgresql://kiebot:{quote(passwords['kiebot'])}@/kiebot?host={sockets}",
-        ),
-        Store(
-            valkey.engine(),
-            valkey,
-            sockets / SOCKET,
-            f"unix://:{quote(passwords['redis'])}@{sockets / SOCKET}",
-        ),
-        sockets,
-    )
+    socket = parts[2] / SOCKET
+    return Store(valkey.engine(), valkey, socket, f"unix://:{quote(valkey.password)}@{socket}", valkey.password)
 
 
 def _lives(process: psutil.Process) -> bool:
