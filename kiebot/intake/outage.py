@@ -27,6 +27,11 @@ class Outage:
         self._since: float | None = None
         self._pause_s = _FIRST_S
 
+    @property
+    def is_on(self) -> bool:
+        """Whether the last try failed."""
+        return self._since is not None
+
     async def endure(self, term: Term, error: Transient) -> None:
         """Wait before the next try. Raises: StepDown, when it has lasted; TermOver, when the term ended meanwhile."""
         now = self._clock.monotonic()

@@ -23,6 +23,7 @@ from kiebot.wakeups import Drain
 log = structlog.get_logger(__name__)
 
 _ALARM_WINDOW_S = 60.0
+_SHORT_POLL_S = 3  # after a failure: whether anybody is there shows sooner, and Telegram takes no shorter one as it is
 _ALARM_ABOVE = 3  # conflicts within the window that a change of leader cannot explain
 
 
@@ -161,7 +162,8 @@ class Poller:
         await self._keep_apart(offset)
         term.check()
         self._last_poll = (offset, self._clock.monotonic())
-        updates = await self._source.fetch(offset, timeout_s=self._timing.long_poll_s)
+        timeout_s = _SHORT_POLL_S if self._telegram.is_on else self._timing.long_poll_s
+        updates = await self._source.fetch(offset, timeout_s=timeout_s)
         self._telegram.over()
         self._is_refused = False
         self.stats.polls += 1
