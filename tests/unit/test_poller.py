@@ -279,6 +279,18 @@ async def test_postgres_away_for_a_moment_repeats_the_batch_without_a_new_poll(w
     assert len(world.telegram.polls) == polls + 1
 
 
+@pytest.mark.parametrize("away_s", [1.1, 2.1, 3.1])
+async def test_writing_goes_on_within_half_a_second_of_the_return_of_postgres(world: World, away_s: float) -> None:
+    world.run()
+    await world.passes(1)
+    world.postgres.is_away = True
+    update_id = world.telegram.sends()
+    await world.passes(away_s)
+    world.postgres.is_away = False
+    await world.passes(0.55)
+    assert update_id in world.postgres.rows
+
+
 @pytest.mark.parametrize("which", ["postgres", "telegram"])
 async def test_whoever_cannot_reach_a_side_for_five_seconds_steps_down(world: World, which: str) -> None:
     task = world.run()
