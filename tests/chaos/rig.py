@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import os
 import random
 import signal
 import sys
@@ -23,6 +25,7 @@ from typing import Any
 import httpx
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from sqlalchemy import text
 
 from kiebot.cluster import Cluster, Member
@@ -95,6 +98,7 @@ class Rig:
     ttl_s: float
     directory: Path
     """For whatever a row needs beside."""
+    has_web: bool = True
     nemesis_s: float = 60.0
     """How long the random row strikes."""
     victims: set[str] = field(default_factory=set)
@@ -130,6 +134,31 @@ class Rig:
         if parked is None or name not in self.cluster.members or parked.disconnected_at is not None:
             return None
         return name if self.cluster.members[name].is_alive else None
+
+    @property
+    def lease_key(self) -> str:
+        return f"{{{PREFIX}}}:lease:poller:{self.world.tg.bot.bot_id}"
+
+    async def led(self, within_s: float) -> float:
+        """Seconds until the one who polls is the one whom the lease in Redis names. Raises: TimeoutError."""
+        began = time.monotonic()
+        while not await self._is_led():
+            if time.monotonic() - began > within_s:
+                raise TimeoutError(f"nobody led within {within_s:g} s")
+            await asyncio.sleep(LOOK_S)
+        return time.monotonic() - began
+
+    async def _is_led(self) -> bool:
+        try:
+            held = await self.redis.get(self.lease_key)
+        except RedisError:  # it is coming back, or refuses
+            return False
+        poller = self.living_poller()
+        return held is not None and poller is not None and held.decode().endswith(f"|{poller}")
+
+    async def ask(self, *command: str) -> Any:
+        """One command to Redis."""
+        return await self.redis.execute_command(*command)  # type: ignore[no-untyped-call]  # untyped in redis-py
 
     def mark(self) -> int:
         """A point in the journal."""
@@ -167,6 +196,8 @@ class Rig:
 
     async def are_ready(self, within_s: float = START_S) -> None:
         """Until every living replica says it is ready. Raises: TimeoutError, with what they printed last."""
+        if not self.has_web:
+            return
         try:
             async with asyncio.timeout(within_s):
                 for name, member in self.cluster.members.items():
@@ -185,12 +216,43 @@ class Rig:
             return False, {}
         return answer.status_code == 200, dict(answer.json())
 
-    async def metric(self, name: str, series: str) -> float:
-        """One number from that replica's /metrics; 0 when it is not there."""
-        async with httpx.AsyncClient(timeout=4.0) as http:
-            answer = await http.get(f"http://127.0.0.1:{self.ports[name]}/metrics")
-        values = (line.rsplit(" ", 1) for line in answer.text.splitlines() if line.startswith(series))
-        return sum(float(value) for _, value in values)
+    async def health_s(self, name: str) -> float:
+        """How long that replica took to answer /healthz; infinite when it did not."""
+        began = time.monotonic()
+        try:
+            async with httpx.AsyncClient(timeout=4.0) as http:
+                await http.get(f"http://127.0.0.1:{self.ports[name]}/healthz")
+        except httpx.HTTPError:
+            return math.inf
+        return time.monotonic() - began
+
+    @asynccontextmanager
+    async def another(
+        self, name: str, command: Sequence[str], output: int, cwd: Path | None = None, **environment: str
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
+        """One more replica beside the others, through the first one's doors, that prints to `output`; ready."""
+        port = free_port()
+        given = self.cluster.members[self.names[0]].environment
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env={**os.environ, **given, "REPLICA_ID": name, "PORT": str(port), **environment},
+            cwd=cwd,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+        self.ports = {**self.ports, name: port}
+        try:
+            async with asyncio.timeout(START_S):
+                while not (await self.readiness(name))[0]:
+                    if process.returncode is not None:
+                        raise TimeoutError(f"{name} ended with status {process.returncode} before it was ready")
+                    await asyncio.sleep(0.05)
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
     # waiting
 
@@ -217,6 +279,7 @@ class Rig:
             store.thaw()
             if not store.is_running:
                 await store.start()
+        await self.world.engine.dispose()  # its connections may have died with the server
         for doors in self.doors.values():
             await doors.open()
         for name in self.names:
@@ -234,9 +297,12 @@ async def open_rig(
     seed: int = 0,
     durable: bool = True,
     command: Sequence[str] = (sys.executable, "-m", "kiebot", "run"),
+    has_web: bool = True,
     **environment: str,
 ) -> AsyncIterator[Rig]:
-    """Stores, simulators and replicas, all at work; everything is gone in the end. `environment`: more for all."""
+    """Stores, simulators and replicas, all at work; everything is gone in the end. `environment`: more for all.
+
+    Without `has_web` the processes are others than kiebot's and are ready when one of them polls."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # of this process alone
     async with AsyncExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kc", ignore_cleanup_errors=True)))
@@ -260,7 +326,7 @@ async def open_rig(
         cluster = Cluster(members, command=command, output=output)
         redis = Redis.from_url(stores.redis.url, socket_timeout=5.0)
         stack.push_async_callback(redis.aclose)
-        rig = Rig(world, stores, cluster, doors, ports, Feed(log), Crowd(world, rng), redis, rng, ttl_s, home)
+        rig = Rig(world, stores, cluster, doors, ports, Feed(log), Crowd(world, rng), redis, rng, ttl_s, home, has_web)
         stack.push_async_callback(_stop, rig)
         await cluster.start_all()
         await rig.are_ready()

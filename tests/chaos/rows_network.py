@@ -105,9 +105,7 @@ async def postgres_restarts(rig: Rig) -> str:
         for how in (signal.SIGINT, signal.SIGQUIT):
             await rig.stores.postgres.stop(how)
             await rig.stores.postgres.start()
-            back = time.monotonic()
-            await rig.until(lambda: rig.living_poller() is not None, 10.0, "somebody polls")
-            took_s = time.monotonic() - back
+            took_s = await rig.led(10.0)
             expect(took_s <= 1.5, f"{took_s:.2f} s")
             told.append(f"{took_s:.2f} s")
             await asyncio.sleep(1.0)
@@ -124,7 +122,7 @@ async def telegram_refuses(rig: Rig) -> str:
     tg, at = rig.world.tg, time.time()
     for status, more in ((409, {}), (429, {"retry_after": 2}), (200, {"body": b"<html></html>"})):
         mark = rig.mark()
-        tg.faults.answers("getUpdates", status, "Conflict: terminated by other getUpdates request", **more)  # type: ignore[arg-type]  # a table of keywords
+        tg.faults.answers("getUpdates", status, "Conflict: terminated by other getUpdates request", **more)
         await rig.crowd.says()
         await rig.until(lambda m=mark: _polled_well(rig, m), 10.0, f"polls after {status}")  # type: ignore[misc]  # bound at once
     tg.faults.breaks("getUpdates", for_s=1.0)

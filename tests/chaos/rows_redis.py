@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from tests.chaos import blows
 from tests.chaos.matrix import Skipped, expect, row
-from tests.chaos.rig import PREFIX, Rig
+from tests.chaos.rig import Rig
 from tests.chaos.stores import Store, make_redis
 
 RATE = 20.0
@@ -23,10 +23,6 @@ BACK_S = 1.0
 _FAKETIME = ("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1")
 Step = Callable[[], Awaitable[object]]
 _SPIN = "while true do end"
-
-
-def lease_key(rig: Rig) -> str:
-    return f"{{{PREFIX}}}:lease:poller:{rig.world.tg.bot.bot_id}"
 
 
 @row(12, "Redis kill -9, persistent")
@@ -87,9 +83,9 @@ async def is_emptied(rig: Rig) -> str:
     """
     told = []
     async with rig.crowd.talking(RATE):
-        for command in (("FLUSHALL",), ("DEL", lease_key(rig)), ("SCRIPT", "FLUSH")):
+        for command in (("FLUSHALL",), ("DEL", rig.lease_key), ("SCRIPT", "FLUSH")):
             at = time.time()
-            await rig.redis.execute_command(*command)
+            await rig.ask(*command)
             told.append(f"{command[0]}: {await _polls_again(rig, at)}")
             await asyncio.sleep(1.0)
     return "; ".join(told)
@@ -108,7 +104,7 @@ async def goes_back(rig: Rig) -> str:
         at = time.time()
         await _lead_to(rig, copy.socket)
         try:
-            await rig.until(lambda: _begun(rig, at) or _polled_since(rig, at), rig.ttl_s + 1.0, "somebody polls")
+            await rig.until(lambda: _begun(rig, at) > 0 or _polled_since(rig, at), rig.ttl_s + 1.0, "somebody polls")
             await rig.crowd.says(5)
             await asyncio.sleep(rig.ttl_s)
             holder = await rig.holder(rig.ttl_s)
@@ -161,10 +157,10 @@ async def clock_steps(rig: Rig) -> str:
     Expect: forward, somebody polls within 1 s; backward, another polls within 1.1 TTL + 0.3 s.
     """
     at = time.time()
-    await rig.redis.pexpire(lease_key(rig), 1)
+    await rig.redis.pexpire(rig.lease_key, 1)
     forward = await _polls_again(rig, at)
     await asyncio.sleep(rig.ttl_s / 2)
-    takeover = await blows.clock_steps_back(rig, lease_key(rig))
+    takeover = await blows.clock_steps_back(rig, rig.lease_key)
     expect(takeover.took_s <= 1.1 * rig.ttl_s + 0.3, f"backward: {takeover.took_s:.2f} s")
     return f"forward: {forward}; backward: {takeover.took_s:.2f} s"
 
@@ -198,9 +194,11 @@ async def clock_is_wrong(rig: Rig) -> str:
     return f"{holder} leads, {victim} is a day ahead"
 
 
-async def _outage(
-    rig: Rig, begin: Callable[[], Awaitable[None]], end: Callable[[], Awaitable[None]], for_s: float
-) -> str:
+def _library() -> str | None:
+    return next((path for path in _FAKETIME if Path(path).exists()), None)
+
+
+async def _outage(rig: Rig, begin: Step, end: Step, for_s: float) -> str:
     at = time.time()
     async with rig.crowd.talking(RATE / 2):
         await begin()
@@ -232,14 +230,10 @@ def last_live_poll(rig: Rig, at: float) -> float:
 
 
 async def _polls_again(rig: Rig, at: float, within_s: float = BACK_S) -> str:
-    """A living poll within that time, by the one who polled all along or by another."""
-    began = time.monotonic()
-    await rig.until(lambda: rig.living_poller() is not None, within_s + 5.0, "somebody polls")
-    if (parked := rig.world.tg.bot.polls.parked) is not None and parked.at < at and not _begun(rig, at):
-        return "the poll went on"
-    took_s = time.monotonic() - began
-    expect(took_s <= within_s, f"a poll only {took_s:.2f} s after the return")
-    return f"{took_s:.2f} s"
+    """Within that time the one who polls is the one whom the lease names."""
+    took_s = await rig.led(within_s + 5.0)
+    expect(took_s <= within_s, f"nobody led until {took_s:.2f} s after the return")
+    return f"{took_s:.2f} s" if _begun(rig, at) else f"{took_s:.2f} s, the same term"
 
 
 def _begun(rig: Rig, at: float) -> int:
@@ -279,13 +273,13 @@ def _refusals(rig: Rig) -> list[tuple[str, Step, Step]]:
     redis, password = rig.redis, rig.stores.redis.password
 
     async def others_leave() -> None:
-        await redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await rig.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
     async def is_replica() -> None:
-        await redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+        await rig.ask("REPLICAOF", "127.0.0.1", "1")
 
     async def is_primary() -> None:
-        await redis.execute_command("REPLICAOF", "NO", "ONE")
+        await rig.ask("REPLICAOF", "NO", "ONE")
 
     async def spin() -> None:
         await redis.config_set("busy-reply-threshold", "50")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Iterable
 
 import httpx
@@ -11,28 +10,10 @@ import pytest
 
 from tests.scenarios.buying import creates, gets_media
 from tests.scenarios.crew import Crew
-from tests.scenarios.gate import Gate, Pipe, free_port
+from tests.scenarios.gate import Balancer, free_port
 from tests.scenarios.world import World
 
 PATIENCE_S = 30.0
-
-
-class Balancer(Gate):
-    """One public address before several replicas: each connection goes to the next one that listens."""
-
-    def __init__(self, ports: Iterable[int]) -> None:
-        super().__init__(self._next)
-        self.ports = list(ports)
-        self._turn = itertools.count()
-
-    async def _next(self) -> Pipe:
-        turn = next(self._turn)
-        for place in range(len(self.ports)):
-            try:
-                return await asyncio.open_connection("127.0.0.1", self.ports[(turn + place) % len(self.ports)])
-            except OSError:
-                continue
-        raise ConnectionRefusedError
 
 
 @pytest.fixture
