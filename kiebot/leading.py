@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
 from kiebot.bootstrap import Adapters
@@ -36,15 +38,17 @@ class Leading:
         self.poller = Poller(
             source, self._adapters.inbox, self._adapters.queue, clock=self._adapters.clock, prepare=self._prepare
         )
+        menu = asyncio.create_task(self._set_menu(), name="menu")  # beside the polls: users wait for those
         try:
             await self.poller.run(term)
         finally:
+            menu.cancel()
+            await asyncio.wait({menu})
             await source.aclose()
 
     async def _prepare(self) -> None:
         """Polling needs a bot without a webhook. Nothing that waits at Telegram is dropped."""
         await self._adapters.setup.ensure_polling()
-        await self._set_menu()
 
     async def _keep_webhook(self) -> None:
         """Set it, and look again now and then: somebody may have removed it."""

@@ -93,3 +93,13 @@ async def test_from_polling_to_webhook_and_back_by_rolling_restarts_nothing_is_l
     assert world.tg.journal.purges() == []
     assert world.tg.journal.duplicate_sends() == []
     assert world.tg.journal.live_poll_overlaps() == []
+
+
+async def test_the_first_poll_does_not_wait_for_the_menu(world: World, crew: Crew) -> None:
+    """Whoever takes over polls at once; a menu may come later."""
+    menu = world.tg.faults.holds("getMyCommands")
+    crew.start()
+    await world.until(lambda: world.tg.bot.polls.parked is not None)
+    await menu.reached()
+    menu.release()
+    await world.until(lambda: bool(world.tg.journal.calls("setMyCommands")))
