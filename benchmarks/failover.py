@@ -88,7 +88,8 @@ async def compare(rounds: int | None, only: str = "") -> bool:
                 for event in chosen:
                     kept &= _print(event, await _measure(rig, event, _count(event, rounds)))
     for name, command, processes in (("lock", LOCK, 3), ("updater", UPDATER, 2)):
-        await _baseline(name, command, processes, rounds)
+        if only in f"baseline {name}":
+            await _baseline(name, command, processes, rounds)
     return kept
 
 

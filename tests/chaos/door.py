@@ -72,8 +72,8 @@ class Door:
         server, self._server = self._server, None
         if server is not None:
             server.close()
-        for passage in list(self.passages):
-            passage.abort()
+        self.resets()
+        await asyncio.sleep(0.01)  # the loop closes their sockets
 
     def falls_silent(self, *directions: Direction) -> None:
         """Nothing passes in these directions (default: both). Connections stay, new ones are taken and not answered."""

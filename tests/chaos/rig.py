@@ -140,21 +140,24 @@ class Rig:
         return f"{{{PREFIX}}}:lease:poller:{self.world.tg.bot.bot_id}"
 
     async def led(self, within_s: float) -> float:
-        """Seconds until the one who polls is the one whom the lease in Redis names. Raises: TimeoutError."""
-        began = time.monotonic()
-        while not await self._is_led():
+        """Seconds until one polls, from now on, whom the lease in Redis names; or goes on with an open poll.
+
+        Raises: TimeoutError."""
+        began, mark = time.monotonic(), self.mark()
+        while not await self._is_led(mark):
             if time.monotonic() - began > within_s:
                 raise TimeoutError(f"nobody led within {within_s:g} s")
             await asyncio.sleep(LOOK_S)
         return time.monotonic() - began
 
-    async def _is_led(self) -> bool:
+    async def _is_led(self, mark: int) -> bool:
         try:
             held = await self.redis.get(self.lease_key)
         except RedisError:  # it is coming back, or refuses
             return False
-        poller = self.living_poller()
-        return held is not None and poller is not None and held.decode().endswith(f"|{poller}")
+        polled = {poll.process for poll in self.polls_since(mark)} | {self.living_poller()}
+        name = held.decode().partition("|")[2] if held is not None else ""
+        return name in polled and self.cluster.members[name].is_alive
 
     async def ask(self, *command: str) -> Any:
         """One command to Redis."""

@@ -1,4 +1,4 @@
-"""Four quick rows of the fault matrix, as `./dev chaos --rows 1,2,7,13` runs them, and the rig's own parts."""
+"""Three quick rows of the fault matrix, as `./dev chaos --rows 2,7,13` runs them, and the rig's own parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.chaos.matrix import play_all
 from tests.chaos.rig import open_rig
 from tests.chaos.rows import ROWS
 
-QUICK = (1, 2, 7, 13)
+QUICK = (2, 7, 13)
 COMMAND = (sys.executable, "-m", "tests.chaos.odd_replica")
 
 
@@ -71,6 +71,7 @@ class Echo:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        await asyncio.sleep(0.01)  # the loop closes its connections
 
     async def says(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, words: bytes) -> bytes:
         writer.write(words)
