@@ -35,7 +35,7 @@ async def write_waits(engine: AsyncEngine, replica: str, within_s: float) -> boo
     give_up = time.monotonic() + within_s
     async with engine.connect() as connection:
         while time.monotonic() < give_up:
-            if await connection.scalar(_WAITING, {"name": f"kiebot {replica}"}):
+            if await connection.scalar(_WAITING, {"name": f"kiebot {replica} intake"}):
                 return True
             await connection.rollback()
             await asyncio.sleep(_LOOK_S)
