@@ -113,7 +113,7 @@ async def _measure(rig: Rig, event: Event, rounds: int) -> Figures:
 
 
 def _print(event: Event, figures: Figures) -> bool:
-    quick = quantile(figures.values, event.share - 1e-9) if figures.values else None
+    quick = quantile(figures.values, event.share) if figures.values else None
     misses = [f"{quick * 1000:.0f} ms"] if quick is not None and event.limit_s and quick > event.limit_s else []
     misses += [f"{figures.lost} lost"] * bool(figures.lost) + [f"{figures.doubled} doubled"] * bool(figures.doubled)
     misses += [f"{figures.stale} stale writes"] * bool(figures.stale) + figures.breaches[:3]

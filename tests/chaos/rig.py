@@ -319,6 +319,8 @@ async def open_rig(
         rng = random.Random(seed)
         doors = {f"r{number}": await _doors(stack, stores, world, rng) for number in range(replicas)}
         ports = {name: free_port() for name in doors}
+        hosts = [world.kie_url.removeprefix("http://"), *(f"127.0.0.1:{each.kie.port}" for each in doors.values())]
+        environment = {"KIE_RESULT_HOSTS": ",".join(hosts)} | environment
         members = [
             Member(name, _environment(world, stores, doors[name], ttl_s) | own | environment)
             for name in doors

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from tests.scenarios.buying import creates, gets_media
 from tests.scenarios.crew import Crew
@@ -103,3 +104,14 @@ async def test_the_first_poll_does_not_wait_for_the_menu(world: World, crew: Cre
     await menu.reached()
     menu.release()
     await world.until(lambda: bool(world.tg.journal.calls("setMyCommands")))
+
+
+async def test_the_look_for_a_webhook_does_not_wait_for_the_fence(world: World, crew: Crew) -> None:
+    """Both stand before the first poll, and neither needs the other."""
+    looks = world.tg.journal.calls
+    async with world.engine.connect() as connection:
+        await connection.execute(text("LOCK TABLE fence"))
+        crew.start()
+        await world.until(lambda: len(looks("getWebhookInfo")) >= 2)  # the first one asks who the bot is
+        assert not looks("getUpdates")
+    await world.until(lambda: world.tg.bot.polls.parked is not None)
