@@ -45,6 +45,7 @@ PREFIX = "chaos"
 START_S = 40.0
 STOP_S = 20.0
 LOOK_S = 0.01
+ANSWERED_S = 1.0
 
 # Every row that enters the inbox, who wrote it, and who held the fence at that instant.
 _WITNESS = (
@@ -101,6 +102,8 @@ class Rig:
     has_web: bool = True
     nemesis_s: float = 60.0
     """How long the random row strikes."""
+    leaving: set[str] = field(default_factory=set)
+    """Replicas that were asked to leave and not waited for."""
     victims: set[str] = field(default_factory=set)
     """Replicas that were cut off, frozen or killed since the last check: their polls may outlive their term."""
 
@@ -121,19 +124,24 @@ class Rig:
         return parked.process if parked is not None else None
 
     async def holder(self, within_s: float = START_S) -> str:
-        """A living replica whose poll waits. Raises: TimeoutError."""
+        """The living replica that polls. Raises: TimeoutError."""
         await self.until(lambda: self.living_poller() is not None, within_s, "somebody polls")
         name = self.living_poller()
         assert name is not None
         return name
 
     def living_poller(self) -> str | None:
-        """Like `polling`, when that replica lives and its client is still connected."""
-        name = self.polling()
-        parked = self.world.tg.bot.polls.parked
-        if parked is None or name not in self.cluster.members or parked.disconnected_at is not None:
+        """A living replica whose poll is open and connected, or was answered within the last second: while updates wait
+        at Telegram no poll is ever parked."""
+        bot, journal = self.world.tg.bot, self.world.tg.journal
+        polls = [bot.polls.parked] if bot.polls.parked else journal.calls("getUpdates", after=journal.last_number - 300)
+        poll = polls[-1] if polls else None
+        if poll is None or poll.disconnected_at is not None or poll.is_cut or poll.status not in (None, 200):
             return None
-        return name if self.cluster.members[name].is_alive else None
+        if poll.ended_at is not None and journal.clock.monotonic() - poll.ended_at > ANSWERED_S:
+            return None
+        member = self.cluster.members.get(poll.process)
+        return poll.process if member is not None and member.is_alive else None
 
     @property
     def lease_key(self) -> str:

@@ -105,13 +105,13 @@ async def nemesis(rig: Rig) -> str:
             blow = rig.rng.choice(_BLOWS)
             struck.append(blow.__name__.strip("_"))
             await blow(rig)
-            await asyncio.sleep(rig.rng.uniform(0.2, rig.ttl_s))
-            if rig.rng.random() < 0.4:
+            await asyncio.sleep(rig.rng.uniform(0.2, rig.ttl_s / 2))
+            if rig.rng.random() < 0.25:
                 await _mend(rig)
     began = time.monotonic()
     await _mend(rig)
     await rig.led(CONVERGES_S)
-    await rig.settles(CONVERGES_S * 3)  # answers leave at thirty a second
+    await rig.settles(CONVERGES_S + len(rig.crowd.sent) / 15)  # answers leave at thirty a second
     rig.victims.update(rig.names)
     return f"{len(struck)} blows ({', '.join(sorted(set(struck)))}), converged {time.monotonic() - began:.1f} s after"
 
@@ -193,6 +193,7 @@ async def _restart_one(rig: Rig) -> None:
     name = rig.rng.choice(rig.names)
     rig.victims.add(name)
     rig.send(name, signal.SIGTERM)
+    rig.leaving.add(name)
 
 
 async def _freeze_one(rig: Rig) -> None:
@@ -253,4 +254,7 @@ async def _mend(rig: Rig) -> None:
         rig.send(name, signal.SIGCONT)
     for doors in rig.doors.values():
         await doors.open()
+    for name in rig.leaving:
+        await rig.cluster.wait(name, 30.0)
+    rig.leaving.clear()
     await rig.heal()
