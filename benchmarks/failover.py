@@ -107,7 +107,7 @@ async def _measure(rig: Rig, event: Event, rounds: int) -> Figures:
         except TimeoutError as error:
             figures.breaches.append(str(error))
         await rig.heal()
-        await rig.settles(120.0)
+        await rig.settles(120.0 + len(rig.crowd.sent) / 15)  # answers leave at thirty a second
         figures.add(await history.look(rig, since, polls_may_meet=event.polls_may_meet))
     return figures
 

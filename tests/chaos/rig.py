@@ -219,13 +219,13 @@ class Rig:
             raise TimeoutError(f"not ready after {within_s:g} s:\n" + "\n".join(self.feed.last)) from None
 
     async def readiness(self, name: str) -> tuple[bool, dict[str, Any]]:
-        """What /readyz of that replica says; False and nothing when nobody answers."""
+        """Whether that replica is ready, and what it says of each part; False and nothing when nobody answers."""
         try:
             async with httpx.AsyncClient(timeout=4.0) as http:
                 answer = await http.get(f"http://127.0.0.1:{self.ports[name]}/readyz")
         except httpx.HTTPError:
             return False, {}
-        return answer.status_code == 200, dict(answer.json())
+        return answer.status_code == 200, dict(answer.json().get("checks", {}))
 
     async def health_s(self, name: str) -> float:
         """How long that replica took to answer /healthz; infinite when it did not."""
