@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.rig.report import quantile, table
 from tests.chaos import blows, history
-from tests.chaos.rig import Rig, open_rig
+from tests.chaos.rig import Rig, end_in_order, open_rig
 from tests.chaos.rows_redis import last_live_poll
 from tests.chaos.webhooks import roll, to_polling, to_webhook
 
@@ -78,6 +78,7 @@ class Event:
 
 async def compare(rounds: int | None, only: str = "") -> bool:
     """Print every event as it is measured; whether all that must be was kept. `only`: events with this in the name."""
+    end_in_order()
     print(
         f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} before; TTL {TTL_S:g} s, 3 replicas, {RATE:g} updates/s"
     )

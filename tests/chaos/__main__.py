@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from tests.chaos.matrix import Outcome, chosen, play_all
-from tests.chaos.rig import open_rig
+from tests.chaos.rig import end_in_order, open_rig
 from tests.chaos.rows import ROWS
 
 ALL = "1-26,33-36,44,47-50"
@@ -33,6 +33,7 @@ def main() -> int:
 
 
 async def _run(numbers: Sequence[int], options: argparse.Namespace) -> int:
+    end_in_order()
     began, seed, mutant = time.monotonic(), options.seed, options.mutant
     command = (sys.executable, "-m", "tests.chaos.odd_replica", *(("--mutant", mutant) if mutant else ()))
     print(f"seed {seed}, TTL {options.ttl:g} s, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")

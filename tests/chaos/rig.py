@@ -347,6 +347,13 @@ async def open_rig(
         yield rig
 
 
+def end_in_order() -> None:
+    """SIGTERM cancels the calling task: replicas and stores are processes of their own and must not be left behind."""
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+
 async def _prepare(stores: Stores) -> None:
     engine = make_engine(stores.postgres.url, pool_size=1)
     await migrate(engine)
