@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+
 import structlog
 
 from kiebot.bootstrap import Adapters
@@ -14,6 +17,7 @@ log = structlog.get_logger()
 
 WEBHOOK_CHECK_S = 60.0
 WEBHOOK_RETRY_S = 5.0
+MENU_AFTER_S = 1.0
 
 
 class Leading:
@@ -33,17 +37,32 @@ class Leading:
         if self._adapters.settings.bot_mode == "webhook":
             await self._keep_webhook()
         source = self._adapters.source()
+        looking = asyncio.create_task(self._adapters.setup.ensure_polling())  # at once: the fence takes its time, too
+        menu = asyncio.create_task(self._set_menu_later())
+        adapters = self._adapters
         self.poller = Poller(
-            source, self._adapters.inbox, self._adapters.queue, clock=self._adapters.clock, prepare=self._prepare
+            source, adapters.inbox, adapters.queue, clock=adapters.clock, prepare=self._preparing(looking)
         )
         try:
             await self.poller.run(term)
         finally:
+            for beside in (looking, menu):
+                beside.cancel()
+            await asyncio.gather(looking, menu, return_exceptions=True)
             await source.aclose()
 
-    async def _prepare(self) -> None:
+    def _preparing(self, looking: asyncio.Task[bool]) -> Callable[[], Awaitable[None]]:
         """Polling needs a bot without a webhook. Nothing that waits at Telegram is dropped."""
-        await self._adapters.setup.ensure_polling()
+        looks = [looking]
+
+        async def prepare() -> None:
+            await (looks.pop() if looks else self._adapters.setup.ensure_polling())
+
+        return prepare
+
+    async def _set_menu_later(self) -> None:
+        """When polls have begun: users wait for those."""
+        await self._adapters.clock.sleep(MENU_AFTER_S)
         await self._set_menu()
 
     async def _keep_webhook(self) -> None:

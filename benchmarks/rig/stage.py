@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,14 +35,19 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Variant:
-    """What is measured. kind: plain, kiebot or arq; processes: replicas."""
+    """What is measured. kind: plain, locked (both without a database), kiebot or arq; processes: replicas."""
 
     kind: str
     processes: int = 1
 
     @property
     def name(self) -> str:
-        return f"{self.kind} x{self.processes}" if self.kind != "plain" else "plain bot"
+        return "plain bot" if self == Variant("plain") else f"{self.kind} x{self.processes}"
+
+    @property
+    def program(self) -> str:
+        """The module of benchmarks.rig that is started."""
+        return self.kind if self.kind in ("plain", "locked") else "replica"
 
 
 @dataclass(frozen=True)
@@ -96,16 +101,21 @@ class House:
         telegram = TelegramSimulator({token: "kiebot_bot"}, seed=number, rules=rules, journal_keep=1000)
         kie = KieSimulator(api_key="sim-kie-key", seed=number)
         async with telegram, kie, SimulatorServer(telegram.asgi) as ts, SimulatorServer(kie.asgi) as ks:
-            common = {"TELEGRAM_BOT_TOKEN": token, "TELEGRAM_API_URL": ts.url, "PYTHONPATH": str(ROOT), **environment}
-            if variant.kind == "plain":
-                async with _running(Stage(variant, telegram, None, directory), "plain", [common]) as stage:
+            common = {
+                "TELEGRAM_BOT_TOKEN": token,
+                "TELEGRAM_API_URL": ts.url,
+                "REDIS_URL": self.engines.redis_url,
+                "REDIS_PREFIX": f"bench{number}",
+                "PYTHONPATH": str(ROOT),
+                **environment,
+            }
+            if variant.program != "replica":
+                async with _running(Stage(variant, telegram, None, directory), common) as stage:
                     yield stage
                 return
             database_url = await self._database(f"bench_{number}")
             common |= {
                 "DATABASE_URL": database_url,
-                "REDIS_URL": self.engines.redis_url,
-                "REDIS_PREFIX": f"bench{number}",
                 "KIE_API_KEY": kie.api_key,
                 "KIE_API_URL": ks.url,
                 "KIE_UPLOAD_URL": ks.url,
@@ -113,9 +123,8 @@ class House:
                 "LOG_FORMAT": "json",
                 "BENCH_WORKER": variant.kind,
             }
-            each = [{**common, "REPLICA_ID": f"r{place}"} for place in range(variant.processes)]
             engine = make_engine(database_url, pool_size=2, application="benchmark")
-            async with _running(Stage(variant, telegram, engine, directory), "replica", each) as stage:
+            async with _running(Stage(variant, telegram, engine, directory), common) as stage:
                 yield stage
             await engine.dispose()
 
@@ -152,19 +161,21 @@ async def _execute(url: str, statement: str) -> None:
 
 
 @asynccontextmanager
-async def _running(stage: Stage, program: str, environments: Sequence[Mapping[str, str]]) -> AsyncIterator[Stage]:
-    processes = [await _launch(stage, program, place, each) for place, each in enumerate(environments)]
+async def _running(stage: Stage, common: Mapping[str, str]) -> AsyncIterator[Stage]:
+    program, places = stage.variant.program, range(stage.variant.processes)
+    processes = [await _launch(stage, place, {**common, "REPLICA_ID": f"r{place}"}) for place in places]
     try:
         await _ready(stage, processes)
         stage.pids.extend(each.pid for each in processes)
         yield stage
     finally:
-        await _stop(processes, signal.SIGKILL if program == "plain" else signal.SIGTERM)
+        await _stop(processes, signal.SIGTERM if program == "replica" else signal.SIGKILL)
 
 
-async def _launch(stage: Stage, program: str, place: int, given: Mapping[str, str]) -> asyncio.subprocess.Process:
+async def _launch(stage: Stage, place: int, given: Mapping[str, str]) -> asyncio.subprocess.Process:
     """In a directory of its own, so that no `.env` of a developer is read."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    program = stage.variant.program
     with (stage.directory / f"{program}{place}.log").open("wb") as output:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", f"benchmarks.rig.{program}"),
@@ -177,18 +188,25 @@ async def _launch(stage: Stage, program: str, place: int, given: Mapping[str, st
 
 
 async def _ready(stage: Stage, processes: list[asyncio.subprocess.Process]) -> None:
-    """Until a poll is parked, and every replica beats."""
+    """Until a poll is parked, and every process has shown itself."""
 
-    def polls_or_ended() -> bool:
-        return stage.telegram.bot.polls.parked is not None or any(each.returncode is not None for each in processes)
+    def has_ended() -> bool:
+        return any(each.returncode is not None for each in processes)
 
-    await stage.until(polls_or_ended, START_S)
-    while stage.engine is not None and await stage.count("SELECT count(*) FROM replicas") < len(processes):
-        if any(each.returncode is not None for each in processes):
-            break
+    await stage.until(lambda: stage.telegram.bot.polls.parked is not None or has_ended(), START_S)
+    while not has_ended() and await _shown(stage) < len(processes):  # noqa: ASYNC110 - as above
         await asyncio.sleep(_LOOK_S)
-    if any(each.returncode is not None for each in processes):
+    if has_ended():
         raise RuntimeError(f"{stage.variant.name} ended at its start:\n{stage.printed()}")
+
+
+async def _shown(stage: Stage) -> float:
+    """How many processes are at work: replicas by their heartbeats, pollers by their polls, bidders by their words."""
+    if stage.engine is not None:
+        return await stage.count("SELECT count(*) FROM replicas")
+    if stage.variant.kind == "locked":
+        return stage.printed().count("waiting")
+    return len({call.process for call in stage.telegram.journal.polls()})
 
 
 async def _stop(processes: list[asyncio.subprocess.Process], how: signal.Signals) -> None:

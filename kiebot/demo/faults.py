@@ -13,8 +13,7 @@ import math
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -23,6 +22,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kiebot.cluster import Cluster
+from kiebot.demo.aim import inbox_locked, write_waits
 from kiebot.demo.evidence import Blow, Failover, Strike
 from kiebot.simulators.kie import KieSimulator
 from kiebot.simulators.kie.switches import LoseVariant
@@ -35,11 +35,6 @@ _TAKEOVER_S = 15.0
 _ASLEEP_S = 0.7  # a frozen leader sleeps on for so long after its lock is gone
 _LOST: tuple[LoseVariant, ...] = tuple(each for each in get_args(LoseVariant) if each in ("a", "d", "e"))
 
-_LOCK = text("LOCK TABLE inbox IN SHARE MODE")
-_WAITING = text("""
-    SELECT count(*) FROM pg_stat_activity
-    WHERE application_name = :name AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO inbox%'
-""")
 _RUNNING = text("""
     SELECT name, extract(epoch FROM max(started_at))::float8 AS started FROM replicas
     WHERE beat_at > now() - interval '3 seconds' GROUP BY name
@@ -111,7 +106,7 @@ def lose_an_answer(stage: Stage) -> None:
 async def kill_before_the_write(stage: Stage) -> None:
     """SIGKILL while the leader holds updates that are not in the inbox yet."""
     victim = await stage.living_leader()
-    async with _inbox_locked(stage):
+    async with inbox_locked(stage.engine):
         aimed = await _write_waits(stage, victim)
         at = _kill(stage, victim, "before its updates were written" if aimed else "at rest")
     await _after_kill(stage, victim, at)
@@ -177,7 +172,7 @@ async def empty_redis(stage: Stage) -> None:
 async def freeze_in_the_write(stage: Stage) -> None:
     """SIGSTOP while a write of the leader is under way; it wakes when another has taken the fence and written."""
     victim = await stage.living_leader()
-    async with _inbox_locked(stage):
+    async with inbox_locked(stage.engine):
         aimed = await _write_waits(stage, victim)
         stage.cluster.send(victim, signal.SIGSTOP)
         at = time.time()
@@ -201,29 +196,10 @@ async def cut_a_poll(stage: Stage) -> None:
     stage.strike(Blow.CUT_POLL, at)
 
 
-@asynccontextmanager
-async def _inbox_locked(stage: Stage) -> AsyncIterator[None]:
-    """No row enters or changes meanwhile. The lock is taken before a statement sees anything, so writers wait blind."""
-    async with stage.engine.connect() as connection:
-        transaction = await connection.begin()
-        try:
-            await connection.execute(_LOCK)
-            yield
-        finally:
-            await transaction.rollback()
-
-
 async def _write_waits(stage: Stage, replica: str, s: float = _AIM_S) -> bool:
     """Whether a write of that replica came to stand before our lock."""
     await stage.provoke()
-    give_up = time.monotonic() + s
-    async with stage.engine.connect() as connection:
-        while time.monotonic() < give_up:
-            if await connection.scalar(_WAITING, {"name": f"kiebot {replica}"}):
-                return True
-            await connection.rollback()
-            await asyncio.sleep(_LOOK_S)
-    return False
+    return await write_waits(stage.engine, replica, s)
 
 
 async def _taken_over(stage: Stage, blow: Blow, victim: str, at: float) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 from kiebot.demo.evidence import Epoch
 
 _KEPT_LINES = 12
+_KEPT = ("lease.", "poller.", "replica.", "part.")
 _SHOWN = {
     "replica.started": "{replica} is up",
     "replica.draining": "{replica} drains",
@@ -30,10 +31,12 @@ _SHOWN = {
 
 @dataclass(slots=True)
 class Feed:
-    """Follows one file that all replicas append to. `last` holds its last lines as they are."""
+    """Follows one file that all replicas append to. `last` holds its last lines as they are, `entries` what happened
+    to leases and polls, each with its Unix time as `at`."""
 
     path: Path
     epochs: list[Epoch] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
     last: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
     _offset: int = 0
     _rest: bytes = b""
@@ -58,12 +61,17 @@ class Feed:
         if not isinstance(entry, dict):
             return []
         event = str(entry.get("event", ""))
+        if event.startswith(_KEPT):
+            self.entries.append(entry | {"at": _unix(entry)})
         if event == "poller.started":
-            at = datetime.fromisoformat(str(entry["ts"])).timestamp()
-            self.epochs.append(Epoch(at, int(entry["epoch"]), str(entry["replica"])))
+            self.epochs.append(Epoch(_unix(entry), int(entry["epoch"]), str(entry["replica"])))
         if event not in _SHOWN:
             return []
         return [_SHOWN[event].format_map(_Facts(entry))]
+
+
+def _unix(entry: dict[str, Any]) -> float:
+    return datetime.fromisoformat(str(entry["ts"])).timestamp()
 
 
 class _Facts(dict[str, Any]):

@@ -28,7 +28,8 @@ class Pair:
         stage = self._stage(state)
         make_socket_dir(self._sockets, stage.identity.uid, stage.identity.gid)
         self._has_sockets = True
-        valkey, postgres = self._valkey(stage), self._postgres(stage)
+        parts = self._plan, self._layout, self._sockets, stage
+        valkey, postgres = valkey_of(*parts), postgres_of(*parts)
         valkey.prepare(state.redis)
         self._keep(Kept(valkey))  # it starts while the other is being prepared
         postgres.prepare(self._passwords["superuser"], self._passwords["kiebot"])
@@ -67,26 +68,30 @@ class Pair:
         if now != state:
             write_json(self._layout.state, now.to_values())
 
-    def _postgres(self, stage: Stage) -> Postgres:
-        return Postgres(
-            program=stage.binaries.postgres,
-            identity=stage.identity,
-            data=stage.data / "postgres",
-            sockets=self._sockets,
-            log=self._layout.log("postgres"),
-            alive=self._layout.alive("postgres"),
-            durable=self._plan.durable,
-        )
 
-    def _valkey(self, stage: Stage) -> Valkey:
-        return Valkey(
-            program=stage.binaries.redis,
-            identity=stage.identity,
-            data=stage.data / "redis",
-            sockets=self._sockets,
-            log=self._layout.log("redis"),
-            alive=self._layout.alive("redis"),
-            password=self._passwords["redis"],
-            durable=self._plan.durable,
-            debug_commands=self._plan.debug_commands,
-        )
+def postgres_of(plan: Plan, layout: Layout, sockets: Path, stage: Stage) -> Postgres:
+    """One home's PostgreSQL, prepared by nobody yet."""
+    return Postgres(
+        program=stage.binaries.postgres,
+        identity=stage.identity,
+        data=stage.data / "postgres",
+        sockets=sockets,
+        log=layout.log("postgres"),
+        alive=layout.alive("postgres"),
+        durable=plan.durable,
+    )
+
+
+def valkey_of(plan: Plan, layout: Layout, sockets: Path, stage: Stage) -> Valkey:
+    """One home's Valkey, prepared by nobody yet."""
+    return Valkey(
+        program=stage.binaries.redis,
+        identity=stage.identity,
+        data=stage.data / "redis",
+        sockets=sockets,
+        log=layout.log("redis"),
+        alive=layout.alive("redis"),
+        password=layout.passwords()["redis"],
+        durable=plan.durable,
+        debug_commands=plan.debug_commands,
+    )

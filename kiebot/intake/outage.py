@@ -13,19 +13,25 @@ from kiebot.lease.term import StepDown, Term
 log = structlog.get_logger(__name__)
 
 _FIRST_S = 0.25
-_MOST_S = 5.0
 
 
 class Outage:
-    """Back-off with jitter; after `limit_s` without a success it asks to step down: another replica may reach it."""
+    """Back-off with jitter, pauses of at most `most_s`; after `limit_s` without a success it asks to step down: another
+    replica may reach it."""
 
-    def __init__(self, what: str, *, clock: Clock, rng: random.Random, limit_s: float) -> None:
+    def __init__(self, what: str, *, clock: Clock, rng: random.Random, limit_s: float, most_s: float) -> None:
         self._what = what
         self._clock = clock
         self._rng = rng
         self._limit_s = limit_s
+        self._most_s = most_s
         self._since: float | None = None
         self._pause_s = _FIRST_S
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the last try failed."""
+        return self._since is not None
 
     async def endure(self, term: Term, error: Transient) -> None:
         """Wait before the next try. Raises: StepDown, when it has lasted; TermOver, when the term ended meanwhile."""
@@ -37,7 +43,7 @@ class Outage:
         if left_s <= 0:
             raise StepDown(f"{self._what} out of reach for {now - self._since:.1f} s") from error
         pause_s = max(self._pause_s * self._rng.uniform(0.5, 1.0), error.retry_after_s)
-        self._pause_s = min(self._pause_s * 2, _MOST_S)
+        self._pause_s = min(self._pause_s * 2, self._most_s)
         await self._clock.sleep(min(pause_s, left_s))
         term.check()
 

@@ -23,6 +23,9 @@ from kiebot.wakeups import Drain
 log = structlog.get_logger(__name__)
 
 _ALARM_WINDOW_S = 60.0
+_POLITE_RETRY_S = 5.0
+_OWN_RETRY_S = 0.5  # Postgres is ours, and one holder knocks at it: no need to be polite
+_SHORT_POLL_S = 3  # after a failure: whether anybody is there shows sooner, and Telegram takes no shorter one as it is
 _ALARM_ABOVE = 3  # conflicts within the window that a change of leader cannot explain
 
 
@@ -91,8 +94,8 @@ class Poller:
         self._prepare = prepare
         self._rng = rng or random.Random()  # noqa: S311  # jitter, not a secret
         self._desk = CheckoutDesk(pre_checkout)
-        self._telegram = self._outage("telegram")
-        self._postgres = self._outage("postgres")
+        self._telegram = self._outage("telegram", _POLITE_RETRY_S)
+        self._postgres = self._outage("postgres", _OWN_RETRY_S)
         self._last_poll: tuple[int, float] | None = None  # offset, when it was sent
         self._conflicts: deque[float] = deque()
         self._alarmed_at: float | None = None
@@ -106,7 +109,8 @@ class Poller:
         return self.stats.last_completed_poll_at
 
     async def run(self, term: Term) -> None:
-        self._telegram, self._postgres = self._outage("telegram"), self._outage("postgres")
+        self._telegram = self._outage("telegram", _POLITE_RETRY_S)
+        self._postgres = self._outage("postgres", _OWN_RETRY_S)
         self._is_prepared = False
         fence = await self._take_fence(term)
         self.stats.epoch = fence.epoch
@@ -161,7 +165,8 @@ class Poller:
         await self._keep_apart(offset)
         term.check()
         self._last_poll = (offset, self._clock.monotonic())
-        updates = await self._source.fetch(offset, timeout_s=self._timing.long_poll_s)
+        timeout_s = _SHORT_POLL_S if self._telegram.is_on else self._timing.long_poll_s
+        updates = await self._source.fetch(offset, timeout_s=timeout_s)
         self._telegram.over()
         self._is_refused = False
         self.stats.polls += 1
@@ -253,5 +258,6 @@ class Poller:
         await self._clock.sleep(self._timing.refused_pause_s * self._rng.uniform(0.9, 1.1))
         term.check()
 
-    def _outage(self, what: str) -> Outage:
-        return Outage(what, clock=self._clock, rng=self._rng, limit_s=self._timing.unreachable_s)
+    def _outage(self, what: str, most_s: float) -> Outage:
+        limit_s = self._timing.unreachable_s
+        return Outage(what, clock=self._clock, rng=self._rng, limit_s=limit_s, most_s=most_s)

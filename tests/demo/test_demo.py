@@ -30,6 +30,8 @@ def test_a_run_keeps_every_promise_and_ends_with_status_0() -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "BROKEN" not in done.stdout
     assert "promises kept" in done.stdout
+    assert "before its updates were written" in done.stdout  # every blow was aimed
+    assert "in the middle of a write" in done.stdout
 
 
 def test_every_mutant_has_its_patch() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
@@ -67,6 +68,24 @@ class Gate:
             writer.write(chunk)
             await writer.drain()
         raise ConnectionResetError
+
+
+class Balancer(Gate):
+    """One public address before several replicas: each connection goes to the next one that listens."""
+
+    def __init__(self, ports: Iterable[int]) -> None:
+        super().__init__(self._next)
+        self.ports = list(ports)
+        self._turn = itertools.count()
+
+    async def _next(self) -> Pipe:
+        turn = next(self._turn)
+        for place in range(len(self.ports)):
+            try:
+                return await asyncio.open_connection("127.0.0.1", self.ports[(turn + place) % len(self.ports)])
+            except OSError:
+                continue
+        raise ConnectionRefusedError
 
 
 async def _close(writers: list[asyncio.StreamWriter]) -> None:

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Iterable
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from tests.scenarios.buying import creates, gets_media
 from tests.scenarios.crew import Crew
-from tests.scenarios.gate import Gate, Pipe, free_port
+from tests.scenarios.gate import Balancer, free_port
 from tests.scenarios.world import World
 
 PATIENCE_S = 30.0
-
-
-class Balancer(Gate):
-    """One public address before several replicas: each connection goes to the next one that listens."""
-
-    def __init__(self, ports: Iterable[int]) -> None:
-        super().__init__(self._next)
-        self.ports = list(ports)
-        self._turn = itertools.count()
-
-    async def _next(self) -> Pipe:
-        turn = next(self._turn)
-        for place in range(len(self.ports)):
-            try:
-                return await asyncio.open_connection("127.0.0.1", self.ports[(turn + place) % len(self.ports)])
-            except OSError:
-                continue
-        raise ConnectionRefusedError
 
 
 @pytest.fixture
@@ -112,3 +94,24 @@ async def test_from_polling_to_webhook_and_back_by_rolling_restarts_nothing_is_l
     assert world.tg.journal.purges() == []
     assert world.tg.journal.duplicate_sends() == []
     assert world.tg.journal.live_poll_overlaps() == []
+
+
+async def test_the_first_poll_does_not_wait_for_the_menu(world: World, crew: Crew) -> None:
+    """Whoever takes over polls at once; a menu may come later."""
+    menu = world.tg.faults.holds("getMyCommands")
+    crew.start()
+    await world.until(lambda: world.tg.bot.polls.parked is not None)
+    await menu.reached()
+    menu.release()
+    await world.until(lambda: bool(world.tg.journal.calls("setMyCommands")))
+
+
+async def test_the_look_for_a_webhook_does_not_wait_for_the_fence(world: World, crew: Crew) -> None:
+    """Both stand before the first poll, and neither needs the other."""
+    looks = world.tg.journal.calls
+    async with world.engine.connect() as connection:
+        await connection.execute(text("LOCK TABLE fence"))
+        crew.start()
+        await world.until(lambda: len(looks("getWebhookInfo")) >= 2)  # the first one asks who the bot is
+        assert not looks("getUpdates")
+    await world.until(lambda: world.tg.bot.polls.parked is not None)

@@ -31,6 +31,7 @@ class Telegram:
         self.polls: list[tuple[float, int, int]] = []  # when, offset, timeout
         self.errors: list[Exception] = []
         self.permanent_error: Exception | None = None
+        self.is_silent = False
         self._parked: asyncio.Future[None] | None = None
 
     def sends(self, *, payload: dict[str, object] | None = None, lane: str = "c1") -> int:
@@ -43,6 +44,9 @@ class Telegram:
 
     async def fetch(self, offset: int, *, timeout_s: int, limit: int = 100) -> list[RawUpdate]:
         self.polls.append((self.clock.monotonic(), offset, timeout_s))
+        if self.is_silent:
+            await self.clock.sleep(timeout_s + 5)
+            raise Transient("no answer")
         if self.permanent_error is not None:
             raise self.permanent_error
         if self.errors:
@@ -275,6 +279,18 @@ async def test_postgres_away_for_a_moment_repeats_the_batch_without_a_new_poll(w
     assert len(world.telegram.polls) == polls + 1
 
 
+@pytest.mark.parametrize("away_s", [1.1, 2.1, 3.1])
+async def test_writing_goes_on_within_half_a_second_of_the_return_of_postgres(world: World, away_s: float) -> None:
+    world.run()
+    await world.passes(1)
+    world.postgres.is_away = True
+    update_id = world.telegram.sends()
+    await world.passes(away_s)
+    world.postgres.is_away = False
+    await world.passes(0.55)
+    assert update_id in world.postgres.rows
+
+
 @pytest.mark.parametrize("which", ["postgres", "telegram"])
 async def test_whoever_cannot_reach_a_side_for_five_seconds_steps_down(world: World, which: str) -> None:
     task = world.run()
@@ -290,6 +306,17 @@ async def test_whoever_cannot_reach_a_side_for_five_seconds_steps_down(world: Wo
     await world.passes(6)
     error = await _raised(task)
     assert isinstance(error, StepDown) and which in str(error)
+
+
+async def test_whoever_is_deaf_to_telegram_steps_down_well_within_a_minute(world: World) -> None:
+    """Packets are dropped, so that every poll takes its whole time to fail: only the first may be a long one."""
+    world.telegram.is_silent = True
+    task = world.run()
+    await world.passes(31)
+    assert not task.done()
+    await world.passes(14)
+    assert task.done()
+    assert isinstance(await _raised(task), StepDown)
 
 
 async def test_a_short_outage_of_telegram_is_waited_out_with_growing_pauses(world: World) -> None:

@@ -157,19 +157,25 @@ class Journal:
     def __len__(self) -> int:
         return len(self._calls)
 
+    @property
+    def last_number(self) -> int:
+        """Of the newest call; 0 when there was none."""
+        return self._calls[-1].number if self._calls else 0
+
     def calls(
         self, method: str | None = None, chat_id: int | None = None, bot_id: int | None = None, after: int = 0
     ) -> list[Call]:
         """Calls in order of arrival, by method (any case), chat, bot, and number greater than `after`."""
         wanted = method.lower() if method else None
-        return [
+        newest_first = itertools.takewhile(lambda call: call.number > after, reversed(self._calls))
+        found = [
             call
-            for call in self._calls
+            for call in newest_first
             if (wanted is None or call.method.lower() == wanted)
             and (chat_id is None or call.chat_id == chat_id)
             and (bot_id is None or call.bot_id == bot_id)
-            and call.number > after
         ]
+        return found[::-1]
 
     def polls(self) -> list[Call]:
         return self.calls("getUpdates")

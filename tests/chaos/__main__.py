@@ -1,0 +1,59 @@
+"""`python -m tests.chaos [--seed N] [--rows 1-26,33-36,44,47-50]`: the fault matrix, row by row. 1: one was not met."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from tests.chaos.matrix import Outcome, chosen, play_all
+from tests.chaos.rig import end_in_order, open_rig
+from tests.chaos.rows import ROWS
+
+ALL = "1-26,33-36,44,47-50"
+TTL_S = 3.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./dev chaos", description="Faults on real processes, row by row.")
+    parser.add_argument("--seed", type=int, default=0, help="of row 50 and of whatever else is random")
+    parser.add_argument("--rows", default=ALL, help=f"which rows; default {ALL}")
+    parser.add_argument("--minutes", type=float, default=1.0, help="how long row 50 strikes, default 1")
+    parser.add_argument("--ttl", type=float, default=TTL_S, help="the lease's, seconds; default 3, in production 10")
+    parser.add_argument("--mutant", help="break the replicas on purpose: a name of kiebot.demo.mutant_replica")
+    options = parser.parse_args()
+    try:
+        numbers = chosen(options.rows, ROWS)
+    except ValueError:
+        parser.error(f"--rows is written like {ALL}")
+    return asyncio.run(_run(numbers, options))
+
+
+async def _run(numbers: Sequence[int], options: argparse.Namespace) -> int:
+    end_in_order()
+    began, seed, mutant = time.monotonic(), options.seed, options.mutant
+    command = (sys.executable, "-m", "tests.chaos.odd_replica", *(("--mutant", mutant) if mutant else ()))
+    print(f"seed {seed}, TTL {options.ttl:g} s, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
+    async with open_rig(ttl_s=options.ttl, seed=seed, command=command) as rig:
+        rig.nemesis_s = options.minutes * 60.0
+        outcomes = await play_all(rig, [ROWS[number] for number in numbers], _tell)
+    missed = [outcome for outcome in outcomes if outcome.verdict == "not met"]
+    skipped = sum(outcome.verdict == "skipped" for outcome in outcomes)
+    print(f"\n{len(outcomes)} rows: {len(outcomes) - len(missed) - skipped} met, {len(missed)} not met, ", end="")
+    print(f"{skipped} skipped; {time.monotonic() - began:.0f} s, seed {seed}")
+    return 1 if missed else 0
+
+
+def _tell(outcome: Outcome) -> None:
+    row = outcome.row
+    print(f"\n{row.number:>2}  {row.fault}  [{outcome.verdict}, {outcome.took_s:.1f} s]")
+    print(f"    produced  {row.produce}")
+    print(f"    expected  {row.expect}")
+    print(f"    seen      {'skipped: ' if outcome.verdict == 'skipped' else ''}{outcome.seen}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,329 @@
+"""Rows 12 to 21: what happens to Redis, and to clocks."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from tests.chaos import blows
+from tests.chaos.matrix import Skipped, expect, row
+from tests.chaos.rig import Rig
+from tests.chaos.stores import Store, make_redis
+
+RATE = 20.0
+BACK_S = 1.0
+_FAKETIME = ("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1")
+Step = Callable[[], Awaitable[object]]
+_SPIN = "while true do end"
+
+
+@row(12, "Redis kill -9, persistent")
+async def dies_and_remembers(rig: Rig) -> str:
+    """Produce: kill -9 of Valkey, start with its append-only file.
+
+    Expect: no change of leader, or one that polls within 1 s of its return.
+    """
+    async with rig.crowd.talking(RATE):
+        await rig.stores.redis.kill()
+        await rig.stores.redis.start()
+        return await _polls_again(rig, time.time())
+
+
+@row(13, "Redis kill -9, empty", polls_may_meet=True)
+async def dies_and_forgets(rig: Rig) -> str:
+    """Produce: kill -9 of Valkey, start without data.
+
+    Expect: somebody polls within 1 s of its return; epochs rise; the inbox fills the queue again.
+    """
+    async with rig.crowd.talking(RATE):
+        await rig.stores.redis.kill()
+        await rig.stores.redis.empty()
+        await rig.stores.redis.start()
+        return await _polls_again(rig, time.time())
+
+
+@row(14, "Redis down for long")
+async def is_away(rig: Rig) -> str:
+    """Produce: kill -9 of Valkey, start after three TTLs.
+
+    Expect: polls stop at the deadline; /readyz names Redis; no process ends; a poll within 1 s of the return.
+    """
+    return await _outage(rig, rig.stores.redis.kill, rig.stores.redis.start, 3 * rig.ttl_s)
+
+
+@row(15, "Redis frozen")
+async def is_frozen(rig: Rig) -> str:
+    """Produce: SIGSTOP of Valkey for three TTLs: it takes connections and says nothing.
+
+    Expect: as when it is down.
+    """
+
+    async def freeze() -> None:
+        rig.stores.redis.freeze()
+
+    async def thaw() -> None:
+        rig.stores.redis.thaw()
+
+    return await _outage(rig, freeze, thaw, 3 * rig.ttl_s)
+
+
+@row(16, "FLUSHALL, DEL lease, SCRIPT FLUSH", polls_may_meet=True)
+async def is_emptied(rig: Rig) -> str:
+    """Produce: the three commands, a second apart.
+
+    Expect: somebody polls within 1 s of each; scripts are loaded again.
+    """
+    told = []
+    async with rig.crowd.talking(RATE):
+        for command in (("FLUSHALL",), ("DEL", rig.lease_key), ("SCRIPT", "FLUSH")):
+            at = time.time()
+            await rig.ask(*command)
+            told.append(f"{command[0]}: {await _polls_again(rig, at)}")
+            await asyncio.sleep(1.0)
+    return "; ".join(told)
+
+
+@row(17, "failover to a stale replica", polls_may_meet=True)
+async def goes_back(rig: Rig) -> str:
+    """Produce: a copy of Redis is made, the holder hands over, every door then leads to the copy.
+
+    Expect: the copy names a holder of the past; somebody polls within TTL + 1 s; no stale write.
+    """
+    async with _copy(rig) as copy:
+        await blows.hand_over(rig)
+        await rig.revive()
+        await rig.crowd.says(5)
+        at = time.time()
+        await _lead_to(rig, copy.socket)
+        try:
+            await rig.until(lambda: _begun(rig, at) > 0 or _polled_since(rig, at), rig.ttl_s + 1.0, "somebody polls")
+            await rig.crowd.says(5)
+            await asyncio.sleep(rig.ttl_s)
+            holder = await rig.holder(rig.ttl_s)
+        finally:
+            await _lead_to(rig, rig.stores.redis.socket)
+    return f"{holder} led on the copy, {len(rig.logged('poller.started', at))} terms begun"
+
+
+@row(18, "READONLY, BUSY, NOREPLICAS, NOAUTH, maxclients", polls_may_meet=True)
+async def refuses(rig: Rig) -> str:
+    """Produce: each for half a TTL, by configuration and a script that never ends.
+
+    Expect: an outage like any other: somebody polls within 1 s of each end, no process dies.
+    """
+    told = []
+    for name, begin, end in _refusals(rig):
+        await begin()
+        await rig.crowd.says(2)
+        await asyncio.sleep(rig.ttl_s / 2)
+        at = time.time()
+        await end()
+        told.append(f"{name}: {await _polls_again(rig, at, BACK_S + 0.5)}")
+    expect(all(member.is_alive for member in rig.cluster.members.values()), "a replica died")
+    return "; ".join(told)
+
+
+@row(19, "Redis out of memory")
+async def is_full(rig: Rig) -> str:
+    """Produce: maxmemory of one byte for two TTLs.
+
+    Expect: the lease is renewed, nothing changes hands; updates reach the inbox and are handled afterwards.
+    """
+    at = time.time()
+    await rig.redis.config_set("maxmemory", "1")
+    try:
+        async with rig.crowd.talking(RATE / 2):
+            await asyncio.sleep(2 * rig.ttl_s)
+        stored = await rig.world.scalar("SELECT count(*) FROM inbox WHERE received_at > to_timestamp(:at)", at=at)
+    finally:
+        await rig.redis.config_set("maxmemory", "0")
+    begun = _begun(rig, at)
+    expect(not begun, f"{begun} terms began")
+    return f"no change, {stored} updates stored meanwhile"
+
+
+@row(20, "clock of Redis' host steps by an hour", polls_may_meet=True)
+async def clock_steps(rig: Rig) -> str:
+    """Produce: forward: PEXPIRE of the lease to 1 ms. Backward: the holder is cut off, PEXPIRE to an hour.
+
+    Expect: forward, somebody polls within 1 s; backward, another polls within 1.1 TTL + 0.3 s.
+    """
+    at = time.time()
+    await rig.redis.pexpire(rig.lease_key, 1)
+    forward = await _polls_again(rig, at)
+    await asyncio.sleep(rig.ttl_s / 2)
+    takeover = await blows.clock_steps_back(rig, rig.lease_key)
+    expect(takeover.took_s <= 1.1 * rig.ttl_s + 0.3, f"backward: {takeover.took_s:.2f} s")
+    return f"forward: {forward}; backward: {takeover.took_s:.2f} s"
+
+
+@row(21, "wall clock of a replica is a day off")
+async def clock_is_wrong(rig: Rig) -> str:
+    """Produce: a replica under libfaketime, a day ahead and at double rate; the holder is asked to leave.
+
+    Expect: no wrong lease: one leader, whoever it is; nothing lost.
+    """
+    library = _library()
+    if library is None:
+        raise Skipped("libfaketime is not installed")
+    victim = next(name for name in rig.names if name != rig.polling())
+    before = rig.cluster.members[victim].environment
+    rig.send(victim, signal.SIGTERM)
+    await rig.cluster.wait(victim, 20.0)
+    try:
+        await rig.revive(victim, LD_PRELOAD=library, FAKETIME="+1d x2", DONT_FAKE_MONOTONIC="1")
+        at = time.time()
+        async with rig.crowd.talking(RATE):
+            await blows.hand_over(rig)
+            await asyncio.sleep(rig.ttl_s)
+        holder = await rig.holder()
+        begun = _begun(rig, at)
+    finally:
+        rig.cluster.members[victim].environment = before
+        rig.send(victim, signal.SIGTERM)
+        await rig.cluster.wait(victim, 20.0)
+    expect(begun <= 1, f"{begun} terms began")
+    return f"{holder} leads, {victim} is a day ahead"
+
+
+def _library() -> str | None:
+    return next((path for path in _FAKETIME if Path(path).exists()), None)
+
+
+async def _outage(rig: Rig, begin: Step, end: Step, for_s: float) -> str:
+    at = time.time()
+    async with rig.crowd.talking(RATE / 2):
+        await begin()
+        await asyncio.sleep(rig.deadline_s + 1.0)
+        last = last_live_poll(rig, at)
+        _, ready = await rig.readiness(rig.names[0])
+        await asyncio.sleep(max(0.0, at + for_s - time.time()))
+        late = last_live_poll(rig, at)
+        back_at = time.time()
+        await end()
+        told = await _polls_again(rig, back_at)
+    expect(late - at <= rig.deadline_s + 0.5, f"a poll was alive {late - at:.2f} s after the loss")
+    expect("unreachable" in str(ready), f"/readyz said {ready}")
+    expect(all(member.is_alive for member in rig.cluster.members.values()), "a replica died")
+    return f"polls ended {last - at:.2f} s after the loss, back: {told}"
+
+
+def last_live_poll(rig: Rig, at: float) -> float:
+    """When the last poll with a client ended (Unix time), `at` when none did since."""
+    journal = rig.world.tg.journal
+    offset = journal.clock.now() - journal.clock.monotonic()
+    ends = [at]
+    for poll in journal.polls()[-500:]:
+        if poll.disconnected_at is not None:
+            ends.append(offset + poll.disconnected_at)
+        else:
+            ends.append(offset + poll.ended_at if poll.ended_at is not None else journal.clock.now())
+    return max(ends)
+
+
+async def _polls_again(rig: Rig, at: float, within_s: float = BACK_S) -> str:
+    """Within that time the one who polls is the one whom the lease names."""
+    took_s = await rig.led(within_s + 5.0)
+    expect(took_s <= within_s, f"nobody led until {took_s:.2f} s after the return")
+    return f"{took_s:.2f} s" if _begun(rig, at) else f"{took_s:.2f} s, the same term"
+
+
+def _begun(rig: Rig, at: float) -> int:
+    return len(rig.logged("poller.started", at))
+
+
+def _polled_since(rig: Rig, at: float) -> bool:
+    parked = rig.world.tg.bot.polls.parked
+    return parked is not None and parked.at >= at
+
+
+@asynccontextmanager
+async def _copy(rig: Rig) -> AsyncIterator[Store]:
+    """Another Valkey with what this one holds now."""
+    store = make_redis(rig.directory / f"copy{time.monotonic_ns()}", rig.stores.redis.password)
+    await store.start()
+    other = Redis.from_url(store.url)
+    try:
+        async for key in rig.redis.scan_iter(count=1000):
+            value, left_ms = await rig.redis.dump(key), await rig.redis.pttl(key)
+            if value is not None:
+                await other.restore(key, max(0, left_ms), value, replace=True)
+        yield store
+    finally:
+        await other.aclose()
+        await store.stop()
+        shutil.rmtree(store.socket.parent, ignore_errors=True)
+
+
+async def _lead_to(rig: Rig, socket: Path) -> None:
+    for doors in rig.doors.values():
+        doors.redis.target = socket
+        doors.redis.resets()
+
+
+def _refusals(rig: Rig) -> list[tuple[str, Step, Step]]:
+    redis, password = rig.redis, rig.stores.redis.password
+
+    async def others_leave() -> None:
+        await rig.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    async def is_replica() -> None:
+        await rig.ask("REPLICAOF", "127.0.0.1", "1")
+
+    async def is_primary() -> None:
+        await rig.ask("REPLICAOF", "NO", "ONE")
+
+    async def spin() -> None:
+        await redis.config_set("busy-reply-threshold", "50")
+        spinning.append(asyncio.create_task(_spin(rig)))
+
+    async def end_script() -> None:
+        await redis.script_kill()
+        await asyncio.gather(*spinning)
+
+    async def wants_replicas() -> None:
+        await redis.config_set("min-replicas-to-write", "1")
+
+    async def wants_none() -> None:
+        await redis.config_set("min-replicas-to-write", "0")
+
+    async def new_password() -> None:
+        await redis.config_set("requirepass", "another")
+        await others_leave()
+
+    async def old_password() -> None:
+        await redis.config_set("requirepass", password)
+
+    async def one_client() -> None:
+        await redis.config_set("maxclients", "1")
+        await others_leave()
+
+    async def many_clients() -> None:
+        await redis.config_set("maxclients", "10000")
+
+    spinning: list[asyncio.Task[None]] = []
+    return [
+        ("READONLY", is_replica, is_primary),
+        ("BUSY", spin, end_script),
+        ("NOREPLICAS", wants_replicas, wants_none),
+        ("NOAUTH", new_password, old_password),
+        ("maxclients", one_client, many_clients),
+    ]
+
+
+async def _spin(rig: Rig) -> None:
+    other = Redis.from_url(rig.stores.redis.url)
+    try:
+        await other.eval(_SPIN, 0)
+    except RedisError:
+        return
+    finally:
+        await other.aclose()
