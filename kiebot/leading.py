@@ -23,10 +23,11 @@ class Leading:
         self._adapters = adapters
         self._menu_is_set = False
         self.poller: Poller | None = None
+        self._stats = PollerStats()
 
     @property
     def stats(self) -> PollerStats | None:
-        return self.poller.stats if self.poller is not None else None
+        return self._stats if self.poller is not None else None
 
     async def lead(self, term: Term) -> None:
         """Until cancelled, or until the term is over. Raises what Candidate's work may raise."""
@@ -34,7 +35,12 @@ class Leading:
             await self._keep_webhook()
         source = self._adapters.source()
         self.poller = Poller(
-            source, self._adapters.inbox, self._adapters.queue, clock=self._adapters.clock, prepare=self._prepare
+            source,
+            self._adapters.inbox,
+            self._adapters.queue,
+            clock=self._adapters.clock,
+            prepare=self._prepare,
+            stats=self._stats,
         )
         try:
             await self.poller.run(term)
