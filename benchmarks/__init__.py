@@ -1,9 +1,10 @@
 """What the speed of kiebot is measured by: each benchmark prints a ratio against a baseline run beside it.
 
-    python -m benchmarks [tap | updates | queue | failover | all] [--rounds 5]
+    python -m benchmarks [tap | updates | sending | queue | failover | all] [--rounds 5]
 
 - `tap`: from a user's tap to the answer, at 20 and 50 taps a second over many chats.
 - `updates`: a backlog of updates that waits at Telegram, until each of them is answered.
+- `sending`: the share of Telegram's thirty messages a second that 1, 2 and 4 senders reach together, and their 429s.
 - `failover`: how long nobody polls when the one who polls is struck, and what is lost (`failover.py`; not part of all).
 - `queue`: the job queue alone, no-op jobs (also `python benchmarks/job_queue.py`).
 
@@ -15,7 +16,8 @@ fresh embedded engines with fsync. Compared are, on the same simulator with the 
   forgets everything when it ends and cannot have a second process: its speed is what durability is paid from;
 - **arq**: kiebot's replica with arq's own `Worker` in the place of ours (`rig/replica.py`).
 
-Send limits are switched off on both sides, else at most thirty messages a second would be measured: Telegram's number.
+But for `sending`, send limits are switched off on both sides, else at most thirty messages a second would be measured:
+Telegram's number.
 The simulator answers within a millisecond or two, which flatters the plain bot: it handles one update at a time, so
 that against the real service each call it makes holds up everybody else's answer.
 

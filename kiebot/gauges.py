@@ -14,7 +14,7 @@ from kiebot.errors import KiebotError
 from kiebot.intake.poller import PollerStats
 from kiebot.jobs.pool import OUTAGES
 from kiebot.jobs.worker import Worker
-from kiebot.lease.chronicle import Standing
+from kiebot.lease.chronicle import Standing, Transition
 from kiebot.observe.metrics import METRICS
 from kiebot.storage.sweeps import Backlog
 from kiebot.supervise import Supervisor
@@ -32,6 +32,15 @@ class Present(Protocol):
     def poller_stats(self) -> PollerStats | None: ...
     @property
     def worker(self) -> Worker | None: ...
+
+
+def note_transition(transition: Transition) -> None:
+    """A change of hands that this replica took part in."""
+    METRICS.lease_transitions.labels(kind=transition.kind).inc()
+    if transition.kind == "seized":
+        METRICS.lease_seizures.labels(sign=transition.detail).inc()
+    if transition.leaderless_s is not None:
+        METRICS.lease_handover_seconds.observe(transition.leaderless_s)
 
 
 def note_backlog(backlog: Backlog) -> None:
@@ -68,7 +77,6 @@ class Gauges:
             return
         METRICS.is_leader.set(1 if standing.is_holder else 0)
         METRICS.lease_trust_seconds.set(standing.trusted_s)
-        METRICS.lease_renew_seconds.set(standing.counts.last_renew_s)
         self._advance("store_errors", METRICS.lease_store_errors, standing.counts.store_errors)
 
     def _look_at_poller(self, stats: PollerStats | None) -> None:
@@ -77,10 +85,9 @@ class Gauges:
         METRICS.lease_epoch.set(stats.epoch)
         if stats.last_completed_poll_at is not None:
             METRICS.last_poll_timestamp_seconds.set(stats.last_completed_poll_at.timestamp())
-        key = id(stats)  # a new poller per term counts from zero
-        self._advance(f"conflicts:{key}", METRICS.conflicts, stats.conflicts)
-        self._advance(f"fenced:{key}", METRICS.fenced_writes, stats.fenced_writes)
-        self._advance(f"recorded:{key}", METRICS.updates_recorded, stats.recorded)
+        self._advance("conflicts", METRICS.conflicts, stats.conflicts)
+        self._advance("fenced", METRICS.fenced_writes, stats.fenced_writes)
+        self._advance("recorded", METRICS.updates_recorded, stats.recorded)
 
     def _look_at_parts(self, restarts: Mapping[str, int]) -> None:
         for part, count in restarts.items():

@@ -27,10 +27,11 @@ class Leading:
         self._adapters = adapters
         self._menu_is_set = False
         self.poller: Poller | None = None
+        self._stats = PollerStats()
 
     @property
     def stats(self) -> PollerStats | None:
-        return self.poller.stats if self.poller is not None else None
+        return self._stats if self.poller is not None else None
 
     async def lead(self, term: Term) -> None:
         """Until cancelled, or until the term is over. Raises what Candidate's work may raise."""
@@ -41,7 +42,12 @@ class Leading:
         menu = asyncio.create_task(self._set_menu_later())
         adapters = self._adapters
         self.poller = Poller(
-            source, adapters.inbox, adapters.queue, clock=adapters.clock, prepare=self._preparing(looking)
+            source,
+            adapters.inbox,
+            adapters.queue,
+            clock=adapters.clock,
+            prepare=self._preparing(looking),
+            stats=self._stats,
         )
         try:
             await self.poller.run(term)

@@ -17,7 +17,7 @@ from kiebot.bot.application import BotHandler
 from kiebot.bot.rendering import BotRenderer
 from kiebot.bot.settings import BotSettings
 from kiebot.errors import KiebotError, Permanent, Transient
-from kiebot.gauges import Gauges, note_backlog
+from kiebot.gauges import Gauges, note_backlog, note_transition
 from kiebot.generation.service import Generations
 from kiebot.generation.tools import Limits
 from kiebot.intake.poller import PollerStats
@@ -25,7 +25,7 @@ from kiebot.jobs.tasks import functions
 from kiebot.jobs.worker import Worker
 from kiebot.leading import Leading
 from kiebot.lease.candidate import Candidate
-from kiebot.lease.chronicle import Standing
+from kiebot.lease.chronicle import Standing, Transition
 from kiebot.observe import logs
 from kiebot.observe.metrics import METRICS
 from kiebot.settings import Settings
@@ -141,7 +141,7 @@ class Replica:
             clock=self._clock,
             timing=settings.lease_timing(),
             work=self._leading.lead,
-            on_transition=lambda transition: METRICS.lease_transitions.labels(kind=transition.kind).inc(),
+            on_transition=note_transition,
         )
         self._supervisor.start("heartbeat", self._heartbeat.run)
         self._supervisor.start("worker", lambda: self._work(services))
@@ -222,6 +222,7 @@ class Replica:
             "mode": self._settings.bot_mode,
             "is_holder": bool(standing and standing.is_holder),
             "term": standing.term if standing else None,
+            "change": _told(standing.last_change) if standing else None,
             "held_s": round(standing.held_s, 1) if standing else 0,
             "jobs": self.worker.running if self.worker else 0,
             "slots": self._settings.max_jobs,
@@ -284,3 +285,14 @@ class Replica:
 def set_up_logs(settings: Settings) -> None:
     """Logs with this configuration's secrets redacted. Safe to call again."""
     logs.install(level=settings.log_level, log_format=settings.log_format, secrets=settings.secret_values())
+
+
+def _told(change: Transition | None) -> dict[str, object] | None:
+    if change is None or change.at is None:
+        return None
+    return {
+        "at": change.at.isoformat(timespec="milliseconds"),
+        "kind": change.kind,
+        "why": change.detail,
+        "previous": change.previous,
+    }

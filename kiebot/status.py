@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -44,6 +44,7 @@ class Status:
     lease_remaining_s: float
     epoch: int
     leader_since: str | None
+    last_change: Mapping[str, object] | None  # of hands, as the replicas that live tell it
     replicas: tuple[ReplicaLine, ...]
     updates_waiting: int
     backlog: Backlog
@@ -56,6 +57,10 @@ class Status:
     def as_text(self) -> str:
         since = f" since {self.leader_since}" if self.leader_since else ""
         lines = [f"leader     {self.lease} (epoch {self.epoch}{since}, lease {self.lease_remaining_s:.1f} s)"]
+        if self.last_change is not None:
+            lines.append(
+                "changed    {at}: {by} {kind}, {why}previous holder {previous}".format(**_worded(self.last_change))
+            )
         for replica in self.replicas:
             role = "leads" if replica.facts.get("is_holder") and replica.is_alive else "alive"
             state = role if replica.is_alive else f"silent for {replica.seen_s:.0f} s"
@@ -72,6 +77,17 @@ class Status:
         return "\n".join(lines)
 
 
+def _worded(change: Mapping[str, object]) -> dict[str, object]:
+    why = f"{change['why']}, " if change["why"] else ""
+    return {**change, "why": why, "previous": change["previous"] or "unknown"}
+
+
+def _last_change(replicas: Sequence[ReplicaLine]) -> Mapping[str, object] | None:
+    changes = ((each.name, each.facts.get("change")) for each in replicas)
+    told: list[dict[str, object]] = [{"by": name, **change} for name, change in changes if isinstance(change, dict)]
+    return max(told, key=lambda change: str(change["at"]), default=None)
+
+
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
@@ -81,11 +97,15 @@ async def read_status(engine: AsyncEngine, lease_url: str, prefix: str, bot_id: 
     holder, remaining_s = await _lease(lease_url, prefix, bot_id)
     schema = await schema_version(engine)
     if schema is None:
-        return Status(None, HEAD, holder, remaining_s, 0, None, (), 0, Backlog(0.0, 0, 0), {}, {})
+        return Status(None, HEAD, holder, remaining_s, 0, None, None, (), 0, Backlog(0.0, 0, 0), {}, {})
     with outages_as_transient("status"):
         async with engine.connect() as connection:
             tx = Transaction(connection)
             fence = (await connection.execute(_FENCE, {"bot": bot_id})).one_or_none()
+            replicas = tuple(
+                ReplicaLine(seen.name, seen.age_s < DEAD_AFTER_S, seen.age_s, _stamp(seen.started_at), seen.facts)
+                for seen in await tx.replicas.seen()
+            )
             return Status(
                 schema=schema,
                 schema_needed=HEAD,
@@ -93,10 +113,8 @@ async def read_status(engine: AsyncEngine, lease_url: str, prefix: str, bot_id: 
                 lease_remaining_s=remaining_s,
                 epoch=fence.epoch if fence else 0,
                 leader_since=_stamp(fence.taken_at) if fence else None,
-                replicas=tuple(
-                    ReplicaLine(seen.name, seen.age_s < DEAD_AFTER_S, seen.age_s, _stamp(seen.started_at), seen.facts)
-                    for seen in await tx.replicas.seen()
-                ),
+                last_change=_last_change(replicas),
+                replicas=replicas,
                 updates_waiting=await connection.scalar(_UNDONE) or 0,
                 backlog=await tx.sweeps.backlog(),
                 generations={row[0]: row[1] for row in await connection.execute(_STATES)},

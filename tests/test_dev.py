@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -84,6 +85,16 @@ def test_help_and_mistakes_need_no_environment(clone: Path) -> None:
     assert mistake.returncode == 2
     assert "./dev COMMAND" in mistake.stderr
     assert not (clone / ".dev").exists()
+
+
+USAGE = (ROOT / "dev").read_text().split("TEXT")[1]
+
+
+@pytest.mark.parametrize("command", re.findall(r"^  (\w+)", USAGE, re.MULTILINE))
+def test_every_command_that_help_lists_is_accepted(clone: Path, command: str) -> None:
+    done = dev(clone, command, "x")
+    assert "usage" not in done.stderr
+    assert "Python 3.11 or newer is needed" in done.stderr
 
 
 def test_run_wants_to_know_what(clone: Path) -> None:

@@ -24,22 +24,33 @@ class Bucket:
 class Limits:
     """Telegram's published limits, met in *every* window of their length: burst + what drips in stays within them.
 
-    overall: 4 at once and 27 a second, so never above 30 in a second. group: 5 at once and one per 3.75 s, so never
+    overall: 2 at once and 29 a second, so never above 30 in a second. group: 5 at once and one per 3.75 s, so never
     above 20 in a minute. chat (a private one): about one a second, short bursts tolerated.
     """
 
-    overall: Bucket = Bucket(1 / 27, 4)
+    overall: Bucket = Bucket(1 / 29, 2)
     chat: Bucket = Bucket(1.0, 3)
     group: Bucket = Bucket(3.75, 5)
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """What a call takes: `count` messages of the whole bot's rate, one of the chat's; nothing with `count` 0."""
+    """What a call takes: `count` messages of the whole bot's rate, one of the chat's; nothing with `count` 0.
+
+    `has_turn`: the chat's is booked already."""
 
     chat: str
     is_group: bool
     count: int
+    has_turn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """`wait_s` from now; then it may go out, or when that was only the wait for its chat, ask again with `has_turn`."""
+
+    wait_s: float
+    is_whole: bool = True
 
 
 class Meter:
@@ -72,23 +83,32 @@ class LocalShare:
         self._chats: defaultdict[str, Meter] = defaultdict(Meter)
         self._paused_until: dict[str, float] = {}
 
-    def take(self, send: Send, now: float, max_wait_s: float) -> float:
-        """Seconds to wait before sending; booked, unless that is more than `max_wait_s`."""
-        at = max(now, *(self._paused_until.get(name, now) for name in ("", send.chat)))
+    def take(self, send: Send, now: float, max_wait_s: float) -> Turn:
+        """When it may go out; booked, unless that is in more than `max_wait_s`."""
+        bot_at, chat_at = (max(now, self._paused_until.get(name, now)) for name in ("", send.chat))
         if send.count:
-            at = max(self._overall.room_at(at, self._share), self._chats[send.chat].room_at(at, self._bucket(send)))
-        if at - now <= max_wait_s and send.count:
-            self._overall.book(at, self._share, send.count)
-            self._chats[send.chat].book(at, self._bucket(send), 1)
+            bot_at = self._overall.room_at(bot_at, self._share)
+        if send.count and not send.has_turn:
+            chat_at = self._chats[send.chat].room_at(chat_at, self._bucket(send))
+        at = max(bot_at, chat_at)
+        turn = Turn(at - now, is_whole=bot_at >= chat_at or not send.count)
+        if turn.wait_s <= max_wait_s and send.count:
+            if turn.is_whole:
+                self._overall.book(at, self._share, send.count)
+            if not send.has_turn:
+                self._chats[send.chat].book(at, self._bucket(send), 1)
             self._forget(now)
-        return at - now
+        return turn
 
-    def saw(self, send: Send, at: float, now: float) -> None:
-        """Something goes out at `at` that the replicas allowed together: more than a share, but no debt."""
+    def saw(self, send: Send, turn: Turn, now: float) -> None:
+        """The replicas allowed this turn together: perhaps more than a share, but no debt."""
         if not send.count:
             return
-        self._overall.fill(at, self._share, send.count)
-        self._chats[send.chat].fill(at, self._bucket(send), 1)
+        at = now + turn.wait_s
+        if turn.is_whole:
+            self._overall.fill(at, self._share, send.count)
+        if not send.has_turn:
+            self._chats[send.chat].fill(at, self._bucket(send), 1)
         self._forget(now)
 
     @property

@@ -83,9 +83,11 @@ class Poller:
         timing: PollTiming | None = None,
         prepare: Callable[[], Awaitable[None]] | None = None,
         rng: random.Random | None = None,
+        stats: PollerStats | None = None,
     ) -> None:
         """`prepare` makes polling possible (no webhook set); before the first poll of a term, and again when Telegram
-        says that a webhook is active. It raises what UpdateSource.fetch raises."""
+        says that a webhook is active. It raises what UpdateSource.fetch raises. `stats` goes on counting what earlier
+        pollers of this process counted."""
         self._source = source
         self._inbox = inbox
         self._wakeups = wakeups
@@ -101,7 +103,7 @@ class Poller:
         self._alarmed_at: float | None = None
         self._is_refused = False
         self._is_prepared = False
-        self.stats = PollerStats()
+        self.stats = stats or PollerStats()
 
     @property
     def last_completed_poll_at(self) -> datetime | None:

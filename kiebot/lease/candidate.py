@@ -104,7 +104,12 @@ class Candidate:
                     continue
                 self._chronicle.reachable()
                 if term is not None:
-                    self._chronicle.acquired(term, waited_s=self._clock.monotonic() - since)
+                    self._chronicle.acquired(
+                        term,
+                        waited_s=self._clock.monotonic() - since,
+                        previous=self._standby.last_seen,
+                        leaderless_s=self._standby.unseen_s(),
+                    )
                     return term
                 await self._standby.pause()
 
@@ -131,7 +136,7 @@ class Candidate:
             self._name, self._replica, dead_token=dead.token, token=self._token, ttl_s=self._timing.ttl_s
         )
         if granted is not None:
-            self._chronicle.seized(granted, dead, sign)
+            self._chronicle.seized(granted, sign)
         return self._answered(granted, asked_at)
 
     def _about_to_bid(self) -> tuple[float, ...]:
@@ -216,6 +221,7 @@ class Candidate:
         try:
             renewed = await self._store.renew(term.lease, ttl_s=self._timing.ttl_s)
         except StoreUnreachable as error:
+            self._chronicle.renew_failed()
             self._chronicle.unreachable(error)
             raise
         self._chronicle.renewed(self._clock.monotonic() - asked_at[0])

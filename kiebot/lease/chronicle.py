@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 
 import structlog
 
 from kiebot.clock import Clock
-from kiebot.lease.protocol import Holder, Lease, StoreUnreachable
+from kiebot.lease.protocol import Lease, StoreUnreachable
 from kiebot.lease.term import Term
 from kiebot.lease.watch import Sign
+from kiebot.observe.metrics import METRICS
 
 log = structlog.get_logger(__name__)
 
@@ -40,12 +42,19 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One change of hands. `kind` is acquired, seized, or an End; seconds are what was waited, or held."""
+    """One change of hands. `kind` is acquired, seized, or an End; seconds are what was waited, or held.
+
+    detail: the Sign of a seizure, or more about an End. previous: the replica that held it before, if it was seen.
+    leaderless_s: for a grant, at most how long nobody held it: since that replica was last seen alive.
+    """
 
     kind: str
     token: str
     seconds: float
     detail: str = ""
+    previous: str = ""
+    leaderless_s: float | None = None
+    at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -57,7 +66,6 @@ class LeaseCounts:
     ended: Counter[str] = field(default_factory=Counter)  # by End
     renewals: int = 0
     store_errors: int = 0
-    last_renew_s: float = 0.0  # how long the last answered renewal took
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,7 @@ class Standing:
     trusted_s: float
     store_reachable: bool
     counts: LeaseCounts
+    last_change: Transition | None  # that this replica took part in
 
 
 class Chronicle:
@@ -88,22 +97,33 @@ class Chronicle:
         self._counts = LeaseCounts()
         self._unreachable_since: float | None = None
         self._detail = ""
+        self._seizure: tuple[str, Sign] | None = None  # the token seized with, and what gave the dead holder away
+        self._last: Transition | None = None
 
-    def acquired(self, term: Term, *, waited_s: float) -> None:
-        self._counts.acquired += 1
+    def acquired(self, term: Term, *, waited_s: float, previous: str, leaderless_s: float | None) -> None:
         self._detail = ""
-        self._log.info("lease.acquired", term=term.token[:8], waited_s=round(waited_s, 3))
-        self._tell("acquired", term.token, waited_s)
+        sign = self._seizure[1] if self._seizure is not None and self._seizure[0] == term.token else None
+        facts = {"term": term.token[:8], "waited_s": round(waited_s, 3), "previous": previous}
+        if sign is None:
+            self._counts.acquired += 1
+            self._log.info("lease.acquired", **facts)
+        else:
+            self._counts.seized[sign] += 1
+            self._log.warning("lease.seized", sign=str(sign), **facts)
+        kind, detail = ("acquired", "") if sign is None else ("seized", str(sign))
+        self._tell(Transition(kind, term.token, waited_s, detail, previous, leaderless_s))
 
-    def seized(self, lease: Lease, dead: Holder, sign: Sign) -> None:
-        self._counts.seized[sign] += 1
-        self._log.warning("lease.seized", term=lease.token[:8], sign=str(sign), dead=dead.replica)
-        self._tell("seized", lease.token, 0.0, str(sign))
+    def seized(self, lease: Lease, sign: Sign) -> None:
+        """Kept until the grant is told: one line per change of hands."""
+        self._seizure = (lease.token, sign)
 
     def renewed(self, took_s: float) -> None:
         self._counts.renewals += 1
-        self._counts.last_renew_s = took_s
+        METRICS.lease_renew_seconds.observe(took_s)
         self.reachable()
+
+    def renew_failed(self) -> None:
+        METRICS.lease_renew_failures.inc()
 
     def ending(self, detail: str) -> None:
         """Kept until the work has stopped and the end is told."""
@@ -115,7 +135,7 @@ class Chronicle:
         say = self._log.warning if end.is_loss else self._log.info
         event = "lease.lost" if end.is_loss else "lease.released"
         say(event, reason=str(end), detail=self._detail, term=term.token[:8], held_s=round(held_s, 3))
-        self._tell(str(end), term.token, held_s, self._detail)
+        self._tell(Transition(str(end), term.token, held_s, self._detail, self._replica))
 
     def unreachable(self, error: StoreUnreachable) -> None:
         self._counts.store_errors += 1
@@ -139,8 +159,10 @@ class Chronicle:
             trusted_s=term.remaining() if term else 0.0,
             store_reachable=self._unreachable_since is None,
             counts=self._counts,
+            last_change=self._last,
         )
 
-    def _tell(self, kind: str, token: str, seconds: float, detail: str = "") -> None:
+    def _tell(self, transition: Transition) -> None:
+        self._last = replace(transition, at=self._clock.now())
         if self._on_transition is not None:
-            self._on_transition(Transition(kind, token, seconds, detail))
+            self._on_transition(self._last)

@@ -30,12 +30,19 @@ class Standby:
         self._back_off_s = _BACK_OFF_FIRST_S
         self._can_probe = True
         self._vanished_at: float | None = None
+        self._seen_at: float | None = None
+        self.last_seen = ""  # the replica that held the lease when we looked last
+
+    def unseen_s(self) -> float | None:
+        """Seconds since a holder was last seen alive; None when none was, since listening began."""
+        return None if self._seen_at is None else self._clock.monotonic() - self._seen_at
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Listen at the doorbell meanwhile. What was learned of an earlier holder is forgotten."""
         self._watch = DeathWatch(self._timing)
         self._vanished_at = None
+        self._seen_at, self.last_seen = None, ""
         self._bell.clear()
         ears = asyncio.create_task(self._listen(), name=f"lease {self._name}: doorbell")
         try:
@@ -56,6 +63,9 @@ class Standby:
         self._can_probe = connected is not None
         self._vanished_at = None
         self._back_off_s = _BACK_OFF_FIRST_S
+        self.last_seen = holder.replica
+        if connected is not False:
+            self._seen_at = self._clock.monotonic()
         return self._watch.observe(self._clock.monotonic(), holder, connected)
 
     async def must_wait_for_the_last(self) -> bool:

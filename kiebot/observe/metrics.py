@@ -88,7 +88,16 @@ class Metrics:
             "changes of hands this replica took part in: acquired, seized, or why a term ended",
             ["kind"],
         )
-        self.lease_renew_seconds = self._gauge("lease_renew_seconds", "how long the last answered renewal took")
+        self.lease_renew_seconds = self._histogram(
+            "lease_renew_seconds", "how long a renewal of the lease took to be answered", QUICK_S
+        )
+        self.lease_renew_failures = self._counter("lease_renew_failures_total", "renewals that were not answered")
+        self.lease_seizures = self._counter(
+            "lease_seizures_total", "terms taken from a holder judged dead, by what gave it away", ["sign"]
+        )
+        self.lease_handover_seconds = self._histogram(
+            "lease_handover_seconds", "from the last look that saw a holder alive until this replica had it", QUICK_S
+        )
         self.lease_store_errors = self._counter("lease_store_errors_total", "calls the lease's store gave no answer to")
         self.fenced_writes = self._counter("fenced_writes_total", "writes refused because another term has the fence")
         self.conflicts = self._counter("telegram_conflicts_total", "polls answered 409 although the lease was ours")

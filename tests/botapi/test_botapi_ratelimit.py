@@ -78,20 +78,29 @@ def calls() -> Calls:
     return Calls()
 
 
-async def test_two_replicas_together_stay_within_telegrams_limits(make_limiter: MakeLimiter) -> None:
+async def test_two_replicas_together_use_the_whole_rate_and_are_never_refused(
+    make_limiter: MakeLimiter, redis: Redis, redis_prefix: str
+) -> None:
+    shares: list[float] = []
+    while len(shares) < 3 and max(shares, default=0.0) < 0.95:  # a machine that stalls makes a message late, not early
+        shares.append(await share_of_the_rate(make_limiter))
+        await redis.delete(f"{redis_prefix}:send:all")
+    assert max(shares) >= 0.95
+
+
+async def share_of_the_rate(make_limiter: MakeLimiter, messages: int = 90) -> float:
+    """Of thirty a second, as Telegram counts what arrives from two replicas."""
     rules = Rules(flood=FloodRules(burst=6, max_hold_s=0.3))  # stricter than Telegram: every excess becomes a 429
     async with TelegramSimulator(rules=rules) as sim, SimulatorServer(sim) as server:
-        people = [sim.user() for _ in range(80)]
+        people = [sim.user() for _ in range(messages)]
         async with replicas(Telegram(sim, server.url), make_limiter(), make_limiter()) as (one, two):
-            started = time.monotonic()
             await asyncio.gather(*((one, two)[n % 2].send_text(p.chat_id, "hi") for n, p in enumerate(people)))
-            took_s = time.monotonic() - started
         sends = sim.journal.calls("sendMessage")
-        instants = [call.started_at for call in sends]
-    assert [call.status for call in sends] == [200] * 80
+    instants = sorted(call.started_at for call in sends)
+    assert [call.status for call in sends] == [200] * messages
     assert max(sum(1 for other in instants if at <= other < at + 1) for at in instants) <= 36  # a busy machine squeezes
     assert {call.process for call in sends} == {"replica-0", "replica-1"}
-    assert took_s < 80 / 27 + 3.0
+    return (messages - 1) / (instants[-1] - instants[0]) / 30
 
 
 async def test_one_chat_gets_a_short_burst_whoever_sends(make_limiter: MakeLimiter, calls: Calls) -> None:
@@ -131,7 +140,7 @@ async def test_a_refused_send_reaches_the_courier_as_a_free_try(telegram: Telegr
     async with replicas(telegram, make_limiter(max_wait_s=0.0)) as (messenger,):
         for _ in range(3):
             await messenger.send_text(anna.chat_id, "hi")
-            await asyncio.sleep(1 / 27)
+            await asyncio.sleep(1 / 29)
         with pytest.raises(RateLimited) as caught:
             await messenger.send_text(anna.chat_id, "hi")
     assert caught.value.retry_after_s == 1
@@ -229,9 +238,9 @@ async def test_without_redis_a_replica_keeps_to_its_share(calls: Calls, unused_t
     calls.made.clear()
     sends = [asyncio.create_task(calls.through(limiter, chat_id=n)) for n in range(30)]
     await clock.advance(1.0)
-    assert len(calls.made) == 7  # a quarter of 27, and the first at once
+    assert len(calls.made) == 8  # a quarter of 29, and the first at once
     await clock.advance(1.0)
-    assert len(calls.made) == 14
+    assert len(calls.made) == 15
     await clock.advance(10)
     await asyncio.gather(*sends)
     assert limiter.stats.without_redis == 31

@@ -87,6 +87,23 @@ async def test_status_tells_who_leads_and_who_lives(cluster: Crew, kiebot: Run) 
     assert f"leader     {poller}" in (await kiebot("status")).out
 
 
+async def test_status_tells_why_the_lease_changed_hands_also_while_nobody_has_it(cluster: Crew, kiebot: Run) -> None:
+    world = cluster.world
+    await world.until(lambda: bool(world.pollers()))
+    await world.until_row("SELECT count(*) = 2 FROM replicas")
+    await asyncio.sleep(0.5)  # the standby has looked
+    (first,) = world.pollers()
+    await cluster.stop(first)
+    await world.until(lambda: bool(world.pollers()) and world.pollers() != {first})
+    await world.until_row("SELECT bool_or(facts->'change'->>'kind' = 'acquired') FROM replicas")
+    change = (await kiebot("status", "--json")).json["last_change"]
+    assert (change["kind"], change["previous"]) == ("acquired", first)
+    assert change["by"] in cluster.replicas
+    free = await kiebot("status", LEASE_URL=world.redis_url, REDIS_PREFIX="another")
+    assert "leader     free" in free.out
+    assert f"previous holder {first}" in free.out
+
+
 async def test_status_without_a_database_ends_with_1_and_says_why(kiebot: Run) -> None:
     said = await kiebot("status", DATABASE_URL="postgresql://kiebot:pw@127.0.0.1:1/kiebot")
     assert said.status == 1

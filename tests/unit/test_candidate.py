@@ -215,7 +215,7 @@ async def test_a_killed_leader_is_replaced_within_a_second(cluster: Cluster) -> 
     await leader.die()
     assert await cluster.takeover_after(leader, within_s=1) <= 0.6
     (successor,) = [node for node in cluster.nodes if node.is_working]
-    assert successor.kinds == ["seized", "acquired"]
+    assert successor.kinds == ["seized"]
     assert successor.candidate.describe().counts.seized == {"disconnected": 1}
 
 
@@ -447,3 +447,20 @@ async def test_a_leader_asked_to_confirm_makes_a_round_trip(cluster: Cluster) ->
     assert not await term.confirm()
     with pytest.raises(TermOver):
         term.check()
+
+
+async def test_a_change_of_hands_is_told_once_with_who_held_it_and_for_how_long_nobody_did(clock: ManualClock) -> None:
+    store = MemoryLeaseStore(clock)
+    first = Node("r1", store, clock)
+    await clock.advance(1)
+    second = Node("r2", store, clock)
+    await clock.advance(1)
+    await first.leave()
+    await clock.advance(1)
+    (change,) = second.transitions
+    assert (change.kind, change.previous) == ("acquired", "r1")
+    assert change.leaderless_s is not None
+    assert change.leaderless_s < 1
+    assert change.at is not None
+    assert second.candidate.describe().last_change == change
+    await second.leave()
