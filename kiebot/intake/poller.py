@@ -15,7 +15,7 @@ from kiebot.clock import Clock
 from kiebot.errors import Fenced, Permanent, RateLimited, Transient
 from kiebot.intake.checkout import CheckoutDesk
 from kiebot.intake.outage import Outage
-from kiebot.intake.ports import Conflict, FenceRow, Inbox, PreCheckout, RawUpdate, UpdateSource, Wakeups
+from kiebot.intake.ports import Conflict, FenceRow, Inbox, RawUpdate, UpdateSource, Wakeups
 from kiebot.lease.protocol import StoreUnreachable
 from kiebot.lease.term import Term, TermOver
 from kiebot.wakeups import Drain
@@ -74,15 +74,17 @@ class Poller:
         source: UpdateSource,
         inbox: Inbox,
         wakeups: Wakeups,
-        pre_checkout: PreCheckout | None = None,
+        desk: CheckoutDesk | None = None,
         *,
         clock: Clock,
         timing: PollTiming | None = None,
         prepare: Callable[[], Awaitable[None]] | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """`prepare` makes polling possible (no webhook set); before the first poll of a term, and again when Telegram
-        says that a webhook is active. It raises what UpdateSource.fetch raises."""
+        """`desk` answers pre-checkout questions, and outlives this poller. `prepare` makes polling possible (no webhook
+        set); before the first poll of a term, and again when Telegram says that a webhook is active. It raises what
+        UpdateSource.fetch raises.
+        """
         self._source = source
         self._inbox = inbox
         self._wakeups = wakeups
@@ -90,7 +92,7 @@ class Poller:
         self._timing = timing or PollTiming()
         self._prepare = prepare
         self._rng = rng or random.Random()  # noqa: S311  # jitter, not a secret
-        self._desk = CheckoutDesk(pre_checkout)
+        self._desk = desk or CheckoutDesk(None)
         self._telegram = self._outage("telegram")
         self._postgres = self._outage("postgres")
         self._last_poll: tuple[int, float] | None = None  # offset, when it was sent

@@ -14,6 +14,7 @@ from kiebot.storage.generations import GenerationRepository
 from kiebot.storage.inbox import LaneRepository
 from kiebot.storage.ledger import LedgerRepository
 from kiebot.storage.outbox import CardRepository, OutboxRepository
+from kiebot.storage.payments import PaymentRepository
 from kiebot.storage.sweeps import SweepRepository
 from kiebot.storage.users import DraftRepository, UserRepository
 from kiebot.wakeups import Queue, Wakeup
@@ -36,6 +37,10 @@ class Transaction:
     @cached_property
     def ledger(self) -> LedgerRepository:
         return LedgerRepository(self.connection)
+
+    @cached_property
+    def payments(self) -> PaymentRepository:
+        return PaymentRepository(self.connection)
 
     @cached_property
     def generations(self) -> GenerationRepository:
