@@ -34,7 +34,12 @@ class Leading:
             await self._keep_webhook()
         source = self._adapters.source()
         self.poller = Poller(
-            source, self._adapters.inbox, self._adapters.queue, clock=self._adapters.clock, prepare=self._prepare
+            source,
+            self._adapters.inbox,
+            self._adapters.queue,
+            self._adapters.checkouts,
+            clock=self._adapters.clock,
+            prepare=self._prepare,
         )
         try:
             await self.poller.run(term)

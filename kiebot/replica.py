@@ -19,7 +19,6 @@ from kiebot.bot.settings import BotSettings
 from kiebot.errors import KiebotError, Permanent, Transient
 from kiebot.gauges import Gauges, note_backlog
 from kiebot.generation.service import Generations
-from kiebot.generation.tools import Limits
 from kiebot.intake.poller import PollerStats
 from kiebot.jobs.tasks import functions
 from kiebot.jobs.worker import Worker
@@ -163,10 +162,12 @@ class Replica:
         chosen = BotSettings(
             markup=settings.markup,
             bot_username=await self._username(),
+            payment_terms=settings.payment_terms(),
             welcome_credits_millicredits=settings.welcome_millicredits,
+            daily_credits_millicredits=settings.daily_millicredits,
             support_contact=settings.support_contact,
             content_filter=settings.content_filter,
-            limits=Limits(settings.max_running_per_user, settings.max_open_per_user),
+            limits=settings.limits(),
         )
         return BotHandler(chosen, settings.bot_id), BotRenderer(chosen)
 
@@ -258,6 +259,7 @@ class Replica:
         await self._supervisor.stop("heartbeat")
         await self._heartbeat.leave()
         await self._supervisor.stop_all()
+        await self._adapters.checkouts.settle()
         await self._adapters.close()
         took_s = round(self._clock.monotonic() - started, 3)
         log.info("replica.stopped", replica=self._settings.replica_id, took_s=took_s)

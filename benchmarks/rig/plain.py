@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from decimal import Decimal
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from kiebot.bot.settings import BotSettings
 from kiebot.bot.unit import Unit, current
 from kiebot.botapi.messenger import TelegramMessenger
 from kiebot.delivery.outbox import Draft, say_of
+from kiebot.payments.credit import Terms
 from kiebot.store import Tx
 from kiebot.texts import language_of
 
@@ -47,7 +49,7 @@ class PlainBot:
             await self._memory.open_wallet(user.id)
         press = press_of(query.data) if query else None
         tx = cast(Tx, self._memory)
-        current.set(Unit(tx, self._settings, user, chat.id, True, update, user.language, press))
+        current.set(Unit(tx, self._settings, user, chat.id, True, update, user.language, time.time(), press))
 
     async def tells(self, update: Update, context: Context) -> None:
         """After the handlers: send what they decided."""
@@ -67,7 +69,9 @@ class PlainBot:
 
 
 def main() -> None:
-    bot = PlainBot(Memory(), BotSettings(Decimal(2), "kiebot_bot", support_contact="@shop_help"))
+    bot = PlainBot(
+        Memory(), BotSettings(Decimal(2), "kiebot_bot", Terms(Decimal(1), b"bench"), support_contact="@shop_help")
+    )
     builder: Any = ApplicationBuilder().token(os.environ["TELEGRAM_BOT_TOKEN"])
     builder.base_url(f"{os.environ['TELEGRAM_API_URL']}/bot")
     application = builder.build()

@@ -11,7 +11,7 @@ from kiebot.bot import form
 from kiebot.bot.form_screen import Screen, screen
 from kiebot.bot.form_state import FormState, MediaInput, Step, encode
 from kiebot.bot.form_texts import Text
-from kiebot.bot.screens import home_button, show_home
+from kiebot.bot.screens import TOP_UP, home_button, show_home
 from kiebot.bot.session import Session
 from kiebot.bot.unit import Unit
 from kiebot.bot.words import credits
@@ -46,8 +46,12 @@ async def show_form(
     price = form.price_of(model, state, markup=settings.markup)
     drawn = screen(model, state, unit.language, price, problems=problems, content_filter=settings.content_filter)
     how = "" if unit.is_private else unit.t("In a group, send it as a reply to this message.")
-    parts = [note, *(_said(unit, part) for part in drawn.parts), how, await _funds(unit, price)]
-    unit.say("\n\n".join(filter(None, parts)), _keyboard(unit, drawn, kept.stamp), edit=edit, screen=kept.version)
+    funds, lacks = await _funds(unit, price)
+    parts = [note, *(_said(unit, part) for part in drawn.parts), how, funds]
+    keyboard = _keyboard(unit, drawn, kept.stamp)
+    if lacks:  # a message of its own: the form stays, to go on with it after the payment
+        keyboard = ((unit.button(unit.t("⭐ Top up"), TOP_UP),), *keyboard)
+    unit.say("\n\n".join(filter(None, parts)), keyboard, edit=edit, screen=kept.version)
 
 
 async def show_current(unit: Unit, session: Session, *, note: str, edit: int | None = None) -> None:
@@ -99,14 +103,15 @@ async def _is_off(unit: Unit, model: Model) -> bool:
     return await unit.tx.generations.model_is_off(model.id)
 
 
-async def _funds(unit: Unit, price: Quote | Problem | None) -> str:
+async def _funds(unit: Unit, price: Quote | Problem | None) -> tuple[str, bool]:
+    """What the user has, and whether the price is more than that."""
     balance = await unit.tx.ledger.balance(unit.user.id)
     have = unit.t("You have {amount}.", amount=credits(unit.translator, balance.available))
     if not isinstance(price, Quote) or price.price_millicredits <= balance.available:
-        return have
+        return have, False
     lacking = price.price_millicredits - balance.available
     needed = unit.t("{amount} more needed.", amount=credits(unit.translator, lacking))
-    return f"{have} {needed}"
+    return f"{have} {needed}", True
 
 
 def _said(unit: Unit, part: Text | str) -> str:

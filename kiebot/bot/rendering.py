@@ -56,6 +56,15 @@ class BotRenderer:
         quoted = to.t("If it happens again, quote {error_id}.", error_id=error_id)
         return Say(f"{sorry}\n\n{quoted}\n{ask_whom(to, self._settings.support_contact)}")
 
+    def payment_apology(self, language: str, error_id: str) -> Say:
+        """For a payment that could not be booked: the Stars were taken, so nothing else may be said."""
+        to = translator(language)
+        sorry = to.t("Your payment has arrived, but something of mine broke before the credits were added.")
+        kept = to.t(
+            "It is not lost: it is kept and will be booked. If it takes long, quote {error_id}.", error_id=error_id
+        )
+        return Say(f"{sorry} {kept}\n{ask_whom(to, self._settings.support_contact)}")
+
 
 def _result(to: Translator, generation: Generation, facts: Mapping[str, object]) -> Say:
     parts = [_own_text(facts), _title(to, generation), _charged(to, generation, facts)]

@@ -14,6 +14,7 @@ from kiebot.generation.catalog import ModelKind, kinds, models_of
 from kiebot.generation.product import Model
 
 MODELS_PER_PAGE = 8
+TOP_UP = "t1"
 HOME, BALANCE, HISTORY, HELP, LANGUAGE, EXAMPLE = (
     "n1:home",
     "n1:balance",

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from kiebot.generation.tools import Limits
 from kiebot.ledger.entries import Millicredits
+from kiebot.payments.credit import Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,9 @@ class BotSettings:
 
     markup: Decimal
     bot_username: str
+    payment_terms: Terms
     welcome_credits_millicredits: Millicredits = 0
+    daily_credits_millicredits: Millicredits = 0
     support_contact: str | None = None
     content_filter: bool = True
     limits: Limits = field(default_factory=Limits)

@@ -13,12 +13,17 @@ from kiebot.bot.settings import BotSettings
 from kiebot.delivery.outbox import Draft, say_of
 from kiebot.delivery.ports import Button, Keyboard
 from kiebot.generation.model import Generation
+from kiebot.payments.credit import Terms
 from tests.bot.doubles import FakeTx
 
 BOT_ID = 7000
 USERNAME = "kie_test_bot"
 SETTINGS = BotSettings(
-    markup=Decimal(2), bot_username=USERNAME, welcome_credits_millicredits=50_000, support_contact="@helper"
+    markup=Decimal(2),
+    bot_username=USERNAME,
+    payment_terms=Terms(Decimal(1), b"key of the tests"),
+    welcome_credits_millicredits=50_000,
+    support_contact="@helper",
 )
 _ids = itertools.count(1)
 

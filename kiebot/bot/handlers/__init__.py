@@ -17,13 +17,31 @@ from kiebot.bot.handlers import (
     media,
     models,
     others,
+    payments,
     start,
     terms,
     text,
+    topup,
 )
 from kiebot.bot.routing import Route
 
-_TOPICS = (blocks, start, help, balance, models, history, cancel, terms, language, create, media, text, others)
+_TOPICS = (
+    blocks,
+    payments,
+    start,
+    help,
+    balance,
+    topup,
+    models,
+    history,
+    cancel,
+    terms,
+    language,
+    create,
+    media,
+    text,
+    others,
+)
 
 
 def handlers() -> list[Route]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kiebot.bot.desk import open_model
+from kiebot.bot.handlers.topup import TOP_UP_LINK, show_packages
 from kiebot.bot.routing import command, pressed
 from kiebot.bot.screens import show_home
 from kiebot.bot.session import Session
@@ -15,8 +16,11 @@ MODEL_LINK = "m_"  # /start m_<slug> opens a model
 
 
 async def start(unit: Unit) -> None:
-    """The main menu, or the model a link names."""
+    """The main menu, or the model or the packages a link names."""
     payload = (unit.message.text or "").partition(" ")[2].strip()
+    if payload == TOP_UP_LINK:
+        await show_packages(unit)
+        return
     if not payload.startswith(MODEL_LINK):
         await show_home(unit, is_first=True)
         return
