@@ -21,7 +21,7 @@ _COMMANDS = {
     "config": ("kiebot.cli.stores", "config", "What is set, secrets masked."),
     "telegram": ("kiebot.cli.telegram", "telegram", "The bot's state at Telegram."),
     "models": ("kiebot.cli.models", "models", "The catalogue."),
-    "ledger": ("kiebot.cli.ledger", "ledger", "Money: verify, balances, grants."),
+    "ledger": ("kiebot.cli.ledger", "ledger", "Money: verify, balances, grants, refunds."),
     "simulate": ("kiebot.cli.simulate", "simulate", "A simulator as a server on a port."),
 }
 

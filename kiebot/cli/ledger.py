@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kiebot.bootstrap import open_stores
+from kiebot.cli.payments import reconcile, refund
 from kiebot.errors import KeyReused, Refused, Transient
 from kiebot.generation.pricing import credits_text
 from kiebot.ids import wallet_of
@@ -45,7 +46,11 @@ class NoQueue:
 
 @click.group()
 def ledger() -> None:
-    """Verify the books, look at a wallet, grant credits."""
+    """Verify the books, look at a wallet, grant credits, give payments back, compare them with Telegram's."""
+
+
+ledger.add_command(refund)
+ledger.add_command(reconcile)
 
 
 @ledger.command("verify")

@@ -14,7 +14,20 @@ from kiebot import __version__
 from kiebot.observe.metrics import CONTENT_TYPE, METRICS, Metrics, metrics_markdown
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
-FIXED_WORDS = {"kind", "outcome", "job", "model", "endpoint", "method", "name", "route", "status", "part", "version"}
+FIXED_WORDS = {
+    "kind",
+    "outcome",
+    "job",
+    "model",
+    "endpoint",
+    "method",
+    "name",
+    "route",
+    "status",
+    "part",
+    "version",
+    "provider",
+}
 
 
 @pytest.fixture
