@@ -133,7 +133,13 @@ class Adapters:
         self.setup = TelegramSetup(self.telegram)
         self.messenger = TelegramMessenger(self.telegram)
         self.stars = TelegramStars(self.telegram)
-        self.checkouts = CheckoutDesk(Checkout(self.stars, Receipts(), settings.payment_terms().key, self.clock))
+        # Connections of their own: a payer waits ten seconds at most, and uploads may keep all others for longer.
+        self.counter = make_bot(
+            self._token, api_url=settings.telegram_api_url, replica=settings.replica_id, pool_size=8
+        )
+        self.checkouts = CheckoutDesk(
+            Checkout(TelegramStars(self.counter), Receipts(), settings.payment_terms().key, self.clock)
+        )
         self.files = TelegramFiles(self.telegram)
         self.updates = UpdateReader(is_urgent)
         self.provider = KieProvider(
@@ -176,6 +182,7 @@ class Adapters:
         """Close every connection, whatever fails on the way."""
         closers = (
             close_bot(self.telegram),
+            close_bot(self.counter),
             self.files.aclose(),
             self.provider.close(),
             self.results.close(),

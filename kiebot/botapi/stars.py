@@ -12,7 +12,7 @@ from kiebot.payments.model import STARS, StatementLine
 
 _REFUNDED_BEFORE = "charge_already_refunded"
 _PAGE = 100  # Telegram's most
-_ANSWER_READ_S = 2.0  # then it is asked again: the payer has ten seconds in all
+_ANSWER_S = 2.0  # then it is asked again: the payer has ten seconds in all
 
 
 class TelegramStars:
@@ -28,7 +28,12 @@ class TelegramStars:
     async def answer(self, query_id: str, refusal: str | None) -> None:
         with sending("answerPreCheckoutQuery"):
             await self._bot.answer_pre_checkout_query(
-                query_id, ok=refusal is None, error_message=refusal, read_timeout=_ANSWER_READ_S
+                query_id,
+                ok=refusal is None,
+                error_message=refusal,
+                read_timeout=_ANSWER_S,
+                connect_timeout=_ANSWER_S,
+                pool_timeout=_ANSWER_S,
             )
 
     async def pay_back(self, user_id: int, charge_id: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 import structlog
@@ -24,7 +24,7 @@ class Terms:
     """What payments are measured by: the price, and the key that signed the invoices."""
 
     stars_per_credit: Decimal
-    key: bytes
+    key: bytes = field(repr=False)
 
 
 def stars_payment(
