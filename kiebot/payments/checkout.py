@@ -52,7 +52,9 @@ class Checkout:
         query = msgspec.json.decode(update.payload, type=_Update).pre_checkout_query
         offered = invoice.read(query.invoice_payload, self._key)
         problem = self._problem(query, offered)
-        language = offered.language if offered is not None else query.payer.language_code
+        language = query.payer.language_code
+        if offered is not None and offered.user_id == query.payer.id:
+            language = offered.language  # the one they chose
         refusal = self._words.checkout_refusal(problem, language) if problem else None
         METRICS.pre_checkouts.labels(outcome=problem or "ok").inc()
         if problem:
