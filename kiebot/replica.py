@@ -12,6 +12,7 @@ import signal
 import structlog
 
 from kiebot import __version__
+from kiebot.admin.acts import Rules
 from kiebot.bootstrap import LEASE_NAME, Adapters, Services, Stores
 from kiebot.bot.application import BotHandler
 from kiebot.bot.rendering import BotRenderer
@@ -168,6 +169,8 @@ class Replica:
             support_contact=settings.support_contact,
             content_filter=settings.content_filter,
             limits=settings.limits(),
+            admins=Rules(settings.admin_ids, settings.admin_grant_millicredits),
+            kie_credit_usd=settings.kie_credit_usd,
         )
         return BotHandler(chosen, settings.bot_id), BotRenderer(chosen)
 

@@ -97,6 +97,9 @@ class Settings(BaseSettings):
     admin_ids: Annotated[frozenset[int], NoDecode, BeforeValidator(check.user_ids)] = Field(
         frozenset(), description="Telegram ids of operators, separated by commas"
     )
+    admin_grant_per_day: Decimal = Field(
+        Decimal(1000), ge=0, decimal_places=3, description="credits that one admin may give away within 24 hours"
+    )
     support_contact: str | None = Field(None, description="whom users ask, e.g. @shop_help")
 
     port: int | None = Field(None, ge=1, le=65535, description="web server; none when unset")
@@ -224,6 +227,10 @@ class Settings(BaseSettings):
     @property
     def welcome_millicredits(self) -> int:
         return int(self.welcome_credits * 1000)
+
+    @property
+    def admin_grant_millicredits(self) -> int:
+        return int(self.admin_grant_per_day * 1000)
 
     @property
     def daily_millicredits(self) -> int:

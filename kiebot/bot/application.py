@@ -22,9 +22,10 @@ from kiebot.bot.receipts import Receipts
 from kiebot.bot.rendering import BotRenderer
 from kiebot.bot.settings import BotSettings
 from kiebot.bot.unit import Unit, current
-from kiebot.bot.words import credits
+from kiebot.bot.words import ask_whom, credits
 from kiebot.clock import Clock, SystemClock
 from kiebot.delivery.outbox import Draft, say_payload
+from kiebot.delivery.ports import Say
 from kiebot.ids import welcome_key
 from kiebot.intake.drain import Malformed
 from kiebot.ledger.entries import Contra
@@ -205,8 +206,18 @@ def _is_payment(update: Update) -> bool:
 
 
 def _turn_away(unit: Unit) -> None:
-    if unit.is_private:
-        unit.say(unit.t("You cannot use this bot."))
+    """One answer for each block: the message's key makes the outbox take it once."""
+    banned_at = unit.user.banned_at
+    if not unit.is_private or banned_at is None:
+        return
+    text = "\n".join(
+        [
+            unit.t("You cannot use this bot. Your credits stay as they are."),
+            ask_whom(unit.translator, unit.settings.support_contact),
+        ]
+    )
+    key = f"banned:{unit.user.id}:{banned_at.timestamp()}"
+    unit.drafts.append(Draft(unit.chat_id, "say", say_payload(Say(text)), key=key))
 
 
 def _own_press(update: Update) -> Press | None:

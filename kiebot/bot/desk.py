@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from kiebot.admin.model import EVERYTHING
 from kiebot.bot import form
 from kiebot.bot.form_screen import Screen, screen
 from kiebot.bot.form_state import FormState, MediaInput, Step, encode
@@ -67,8 +68,7 @@ async def open_model(unit: Unit, model: Model, session: Session, *, edit: int | 
     """Put a model's form onto the desk, with what was sent or filled in before and fits."""
     step = _with_pending(model, _carried(model, session), session)
     opened = Session(form=step.state, bought=session.bought, number=session.number)
-    note = unit.t("This model is resting just now. Better take another.") if await _is_off(unit, model) else ""
-    await show_form(unit, opened, model, problems=step.problems, note=note, edit=edit)
+    await show_form(unit, opened, model, problems=step.problems, note=await _rest_of(unit, model), edit=edit)
 
 
 def settings_of(model: Model, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,8 +99,13 @@ def _with_pending(model: Model, state: FormState, session: Session) -> Step:
     return Step(step.state, problems=tuple(problems))
 
 
-async def _is_off(unit: Unit, model: Model) -> bool:
-    return await unit.tx.generations.model_is_off(model.id)
+async def _rest_of(unit: Unit, model: Model) -> str:
+    """What there is to know before anybody fills in the form of a model that makes nothing just now."""
+    if await unit.tx.generations.model_is_off(model.id):
+        return unit.t("This model is resting just now. Better take another.")
+    if await unit.tx.generations.model_is_off(EVERYTHING):
+        return unit.t("Nothing new is being made just now: what you start waits, and you can take it back.")
+    return ""
 
 
 async def _funds(unit: Unit, price: Quote | Problem | None) -> tuple[str, bool]:

@@ -122,6 +122,7 @@ dead_letters = Table(
     Column("reason", Text, nullable=False),
     _at("buried_at", now=True),
     _at("revived_at"),
+    _at("closed_at"),  # looked at by somebody, and left as it is
     UniqueConstraint("kind", "source_id"),
 )
 
@@ -397,11 +398,26 @@ audit = Table(
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("actor", Text, nullable=False),
     Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False, server_default=""),  # whom or what it was done to
     Column("facts", JSONB, nullable=False),
     _at("at", now=True),
 )
+Index("ix_audit_actor", audit.c.actor, audit.c.at)
 
-APPEND_ONLY = ("postings", "entries", "holds", "settlements", "payments")
+confirmations = Table(  # an act that an admin was asked about: done once, by that admin, before it expires
+    "confirmations",
+    metadata,
+    Column("nonce", Text, primary_key=True),
+    Column("admin_id", BigInteger, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("facts", JSONB, nullable=False),
+    _at("asked_at", now=True),
+    _at("expires_at", nullable=False),
+    _at("used_at"),
+)
+
+APPEND_ONLY = ("postings", "entries", "holds", "settlements", "payments", "audit")
 CONTRA_ACCOUNTS = (
     "promotions",
     "adjustments",

@@ -9,11 +9,13 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from kiebot.admin.model import Person, Switch
 from kiebot.delivery.outbox import Card, Draft, Row
 from kiebot.errors import KeyReused
 from kiebot.intake.lanes import LaneClaim, Waiting
 from kiebot.payments.model import Paid, Payment, Refund, RefundState
 from kiebot.people import DraftRow, User
+from kiebot.store import AuditRows, ConfirmationRows, LetterRows, StatisticsRows, WorkRows
 from kiebot.wakeups import Deliver, Drain, Wakeup
 from tests.bot.tables import NOW, NotKept, Tables
 from tests.bot.works import FakeGenerations, FakeLedger
@@ -33,6 +35,27 @@ class FakeTx:
         self.users = FakeUsers(self)
         self.drafts = FakeDrafts(self)
         self.lanes = FakeLanes()
+        self.switches = FakeSwitches(self)
+
+    @property
+    def audit(self) -> AuditRows:
+        raise NotKept
+
+    @property
+    def confirmations(self) -> ConfirmationRows:
+        raise NotKept
+
+    @property
+    def letters(self) -> LetterRows:
+        raise NotKept
+
+    @property
+    def works(self) -> WorkRows:
+        raise NotKept
+
+    @property
+    def statistics(self) -> StatisticsRows:
+        raise NotKept
 
     def savepoint(self) -> AbstractAsyncContextManager[object]:
         return self._savepoint()
@@ -121,6 +144,35 @@ class FakeUsers:
 
     async def blocked_bot(self, user_id: int) -> None:
         self._tx.tables.blocked.add(user_id)
+
+    async def find(self, user_id: int) -> Person | None:
+        raise NotKept
+
+    async def ban(self, user_id: int) -> bool:
+        raise NotKept
+
+    async def unban(self, user_id: int) -> bool:
+        raise NotKept
+
+
+class FakeSwitches:
+    def __init__(self, tx: FakeTx) -> None:
+        self._tx = tx
+
+    async def off(self) -> list[Switch]:
+        return [Switch(model_id, "test", "test", NOW, None) for model_id in self._tx.tables.off]
+
+    async def turn_off(self, model_id: str, reason: str, actor: str) -> bool:
+        raise NotKept
+
+    async def turn_on(self, model_id: str) -> bool:
+        raise NotKept
+
+    async def hurry(self, model_id: str) -> Sequence[Wakeup]:
+        raise NotKept
+
+    async def redraw(self, model_id: str) -> Sequence[Wakeup]:
+        raise NotKept
 
 
 class FakeDrafts:

@@ -6,6 +6,7 @@ Presses are routed by the prefix of their body ("f1", "k1", ...); the digit is t
 
 from __future__ import annotations
 
+from kiebot.bot.admin import table as admin
 from kiebot.bot.handlers import (
     balance,
     blocks,
@@ -37,6 +38,7 @@ _TOPICS = (
     cancel,
     terms,
     language,
+    admin,
     create,
     media,
     text,

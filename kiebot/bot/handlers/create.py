@@ -61,7 +61,7 @@ async def _current_pressed(unit: Unit, kept: Kept, action: Action) -> None:
         case Event.CONFIRM:
             await _confirm(unit, kept, model)
         case Event.LEAVE:
-            show_models(unit, model.kind, 0, edit=unit.screen_id)
+            await show_models(unit, model.kind, 0, edit=unit.screen_id)
         case Event.CANCEL:
             await clear_desk(unit)
             await show_home(unit, note=unit.t("The form is cleared."), edit=unit.screen_id)
