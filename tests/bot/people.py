@@ -96,7 +96,7 @@ class Phone:
         await self.tx.ledger.grant(f"gift{next(_ids)}", self.user_id, credits * 1000, reason="test", actor="test")
 
     async def _receive(self, draft: Draft) -> None:
-        if draft.kind not in ("say", "draft_screen"):
+        if draft.kind not in ("say", "draft_screen") or draft.chat_id != self.chat_id:
             return
         said = say_of(draft.payload)
         assert 1 <= len(said.text) <= 4096
