@@ -2,57 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from click.testing import CliRunner
 
-from kiebot.cli import cli
 from kiebot.generation.catalog import models
 from kiebot.storage.migrate import HEAD
 from tests.scenarios.buying import creates, gets, gets_media, tops_up
+from tests.scenarios.console import Run
 from tests.scenarios.crew import Crew
 from tests.scenarios.fleet import ends
 from tests.scenarios.world import World
 
 KIEBOT = (sys.executable, "-m", "kiebot")
 WEBHOOK = "http://127.0.0.1:9/telegram/webhook"  # nobody listens there
-
-
-@dataclass(frozen=True)
-class Said:
-    status: int
-    out: str
-    error: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Awaitable[Said]]
-
-
-@pytest.fixture
-def kiebot(world: World) -> Run:
-    """Runs one command with this world's settings; `answers` is what the operator types."""
-
-    async def run(*arguments: str, answers: str = "", **environment: str) -> Said:
-        given = {**world.environment(), **environment}
-        invoke = CliRunner().invoke
-        result = await asyncio.to_thread(invoke, cli, list(arguments), input=answers, env=given)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return Said(result.exit_code, result.stdout, result.stderr)
-
-    return run
 
 
 # Schema and status
