@@ -1,7 +1,7 @@
 """A question to an admin, and the one press that answers it.
 
-The act lies in a row, not in the button: the button only holds a random nonce, which is good for one admin, one act with
-all its facts, one time, and a few minutes.
+The act lies in a row, not in the button: the button only holds a random nonce, which is good for one admin, one act
+with all its facts, one time, and a few minutes.
 """
 
 from __future__ import annotations

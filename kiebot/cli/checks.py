@@ -29,7 +29,7 @@ MOST_SKEW_S = 5.0
 FEW_CREDITS = 100_000
 OLDEST_REDIS = (7, 0)
 WEBHOOK_PORTS = (None, 443, 80, 88, 8443)  # Telegram calls no others
-# Scripts of whoever has the password could run code before these (CVE-2025-49844). 7.0 is patched by distributions only.
+# Before these, whoever has the password could run code (CVE-2025-49844). 7.0 is patched by distributions only.
 PATCHED = {
     "redis": {(7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2},
     "valkey": {(7, 2): 11, (8, 0): 6, (8, 1): 4},
@@ -95,7 +95,9 @@ async def postgres(url: str) -> list[Finding]:
         version = await schema_version(engine)
         with outages_as_transient("clock"):
             async with engine.connect() as connection:
-                await connection.execute(text("SELECT 1"))  # the round trip that is measured begins with a warm connection
+                await connection.execute(
+                    text("SELECT 1")
+                )  # the round trip that is measured begins with a warm connection
                 before, started = clock.now().timestamp(), clock.monotonic()
                 theirs = float(await connection.scalar(_CLOCK) or 0.0)
                 took_s = clock.monotonic() - started
@@ -170,9 +172,7 @@ async def lease(url: str, settings: Settings) -> list[Finding]:
 
 
 async def telegram(settings: Settings) -> list[Finding]:
-    bot = make_bot(
-        settings.telegram_bot_token.get_secret_value(), api_url=settings.telegram_api_url, replica="doctor"
-    )
+    bot = make_bot(settings.telegram_bot_token.get_secret_value(), api_url=settings.telegram_api_url, replica="doctor")
     try:
         state = await TelegramSetup(bot).token_state()
     except Permanent:

@@ -76,7 +76,9 @@ def list_jobs(user: int | None, state: str | None, with_ended: bool, most: int, 
 
     works, letters = with_database(read, application=APPLICATION)
     if as_json:
-        _print_json({"generations": [asdict(each) for each in works], "dead_letters": [asdict(each) for each in letters]})
+        _print_json(
+            {"generations": [asdict(each) for each in works], "dead_letters": [asdict(each) for each in letters]}
+        )
         return
     for work in works:
         state_word = work.failure or work.state

@@ -27,8 +27,8 @@ _TURN_OFF = text("""
 _TURN_ON = text("""
     DELETE FROM model_switches WHERE model_id = :id RETURNING until IS NULL OR until > now()
 """)
-# All of them, those just being looked at too: the new revision tells a look that still saw the switch off. In one order,
-# so that two such statements never wait for each other.
+# All of them, those just being looked at too: the new revision tells a look that still saw the switch off. In one
+# order, so that two such statements never wait for each other.
 _HURRY = text("""
     UPDATE generations SET due_at = now(), revision = revision + 1 WHERE id IN (
         SELECT id FROM generations

@@ -86,7 +86,13 @@ def admin(desk: Desk) -> StoredPhone:
 
 # Nobody else
 
-FORWARDED = {"forward_origin": {"type": "user", "date": 1_772_000_000, "sender_user": {"id": 5, "is_bot": False, "first_name": "X"}}}
+FORWARDED = {
+    "forward_origin": {
+        "type": "user",
+        "date": 1_772_000_000,
+        "sender_user": {"id": 5, "is_bot": False, "first_name": "X"},
+    }
+}
 ANONYMOUS = {"sender_chat": {"id": GROUP, "type": "supergroup", "title": "A group"}}
 THROUGH_A_BOT = {"via_bot": {"id": 6, "is_bot": True, "first_name": "B", "username": "b_bot"}}
 STRANGERS: dict[str, tuple[int, int, dict[str, Any]]] = {
@@ -143,9 +149,7 @@ def test_telegrams_menu_names_no_command_of_admins(language: str) -> None:
 # Credits
 
 
-async def test_a_grant_is_asked_about_and_done_once_however_often_it_is_pressed(
-    desk: Desk, admin: StoredPhone
-) -> None:
+async def test_a_grant_is_asked_about_and_done_once_however_often_it_is_pressed(desk: Desk, admin: StoredPhone) -> None:
     await admin.says(f"/grant {BORIS} 12,5 sorry for the wait")
     assert "12.5 credits" in admin.screen.text
     assert await desk.available(BORIS) == 50_000

@@ -13,7 +13,7 @@ from kiebot.delivery.outbox import Draft, say_payload
 from kiebot.delivery.ports import Say
 from kiebot.errors import Refused
 from kiebot.generation.model import Generation, State
-from kiebot.wakeups import Advance, Deliver, Drain, RefreshCard
+from kiebot.wakeups import Deliver, Drain, RefreshCard
 from tests.generation.conftest import ANNA, Rig
 
 
@@ -251,7 +251,9 @@ async def test_the_figures_are_those_of_the_rows(rig: Rig) -> None:
     assert (found.people[0].new_users, found.people[0].buyers) == (1, 1)
     (model,) = found.models
     assert (model.model_id, model.succeeded, model.failed, model.taken) == ("z-image", 1, 1, 1600)
-    consumed = sum(int(str(row[0])) for row in await rows(rig, "SELECT coalesce(consumed_millicredits, 0) FROM attempts"))
+    consumed = sum(
+        int(str(row[0])) for row in await rows(rig, "SELECT coalesce(consumed_millicredits, 0) FROM attempts")
+    )
     assert consumed > 0
     assert (model.known_consumed, model.margin) == (consumed, model.known_taken - consumed)
 
@@ -262,7 +264,9 @@ async def test_a_work_whose_cost_is_unknown_does_not_count_towards_the_margin(ri
     await rig.settles((await rig.order()).id)
     async with rig.database.engine.begin() as connection:
         await connection.execute(
-            text("UPDATE attempts SET consumed_millicredits = NULL WHERE id = (SELECT min(id::text)::uuid FROM attempts)")
+            text(
+                "UPDATE attempts SET consumed_millicredits = NULL WHERE id = (SELECT min(id::text)::uuid FROM attempts)"
+            )
         )
     async with rig.database.transaction() as tx:
         (model,) = (await tx.statistics.read(days=1)).models

@@ -12,8 +12,9 @@ from kiebot.storage.migrate import HEAD
 
 
 def settings(**more: Any) -> Settings:
-    made_up = {"telegram_bot_token": "7000:" + "fake" * 9, "kie_api_key": "k", "replica_id": "r"}
-    return Settings(_env_file=None, **{**made_up, **more})
+    made_up = {"telegram_bot_token": "7000:" + "fake" * 9, "kie_api_key": "k", "public_url": None, "port": None}
+    given: dict[str, Any] = {"_env_file": None, **made_up, **more}
+    return Settings(**given)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,9 @@ def test_the_schema_is_this_versions(version: str | None, state: State) -> None:
     ("ahead_s", "unsure_s", "state"),
     [(0.1, 0.01, State.OK), (-4.9, 0.0, State.OK), (6.0, 0.5, State.FAIL), (-6.0, 0.5, State.FAIL), (6.0, 2, State.OK)],
 )
-def test_clocks_may_differ_by_seconds_that_no_round_trip_explains(ahead_s: float, unsure_s: float, state: State) -> None:
+def test_clocks_may_differ_by_seconds_that_no_round_trip_explains(
+    ahead_s: float, unsure_s: float, state: State
+) -> None:
     assert checks.skew(ahead_s, unsure_s).state is state
 
 

@@ -1,7 +1,7 @@
 """A question before every act, and the one press that does it.
 
-An act asked about here is an act of kiebot.admin: what its question says and what is answered afterwards are two lines in the
-tables below.
+An act asked about here is an act of kiebot.admin: what its question says and what is answered afterwards are two lines
+in the tables below.
 """
 
 from __future__ import annotations
