@@ -13,6 +13,8 @@ from kiebot.generation.effects import apply
 from kiebot.generation.machine import Broke
 from kiebot.generation.model import Generation, State
 from kiebot.ledger.entries import Millicredits
+from kiebot.payments.model import STARS
+from kiebot.payments.refunds import request_refund
 from kiebot.store import Tx
 
 
@@ -44,7 +46,7 @@ async def perform(tx: Tx, act: Act, doer: Doer) -> None:
     """Do it and write it down, together or not at all.
 
     Raises: Refused, with nothing done: no_such_user, no_such_model, no_such_letter, no_such_work, already, is_admin,
-        daily_limit (limit, left), letter_gone, not_ready, busy; not_enough.
+        daily_limit (limit, left), letter_gone, not_ready, busy, no_payment, under_way (held).
     """
     async with tx.savepoint():
         await PERFORMERS[act.action](tx, act, doer)
@@ -159,6 +161,14 @@ async def _give_up(tx: Tx, act: Act, doer: Doer) -> None:
     await apply(tx, generation.id, Broke("given_up", act.word("reason") or None))
 
 
+async def _refund(tx: Tx, act: Act, doer: Doer) -> None:
+    """Decided here, asked of the provider by a job; the payer is told when it is done."""
+    if await tx.payments.standing_refund(STARS, act.subject) is not None:
+        raise Refused("already")
+    reason = act.word("reason") or "refunded by an admin"
+    await request_refund(tx, act.subject, actor=doer.actor, reason=reason)
+
+
 PERFORMERS: Mapping[Action, Performer] = {
     Action.GRANT: _grant,
     Action.BLOCK: _block,
@@ -172,6 +182,7 @@ PERFORMERS: Mapping[Action, Performer] = {
     Action.REDELIVER: _redeliver,
     Action.HURRY: _hurry,
     Action.GIVE_UP: _give_up,
+    Action.REFUND: _refund,
 }
 
 

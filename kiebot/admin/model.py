@@ -28,11 +28,13 @@ class Action(StrEnum):
     REDELIVER = "generation.redeliver"
     HURRY = "generation.hurry"
     GIVE_UP = "generation.give_up"
+    REFUND = "payment.refund"
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One thing to do. `subject`: a user's id, a model's id, a letter's or a generation's number; empty for all."""
+    """One thing to do. `subject`: a user's id, a model's id, a letter's or a generation's number, a payment's charge;
+    empty for what concerns all."""
 
     action: Action
     subject: str = ""
@@ -145,13 +147,15 @@ class WorkLine:
 
 @dataclass(frozen=True, slots=True)
 class MoneyDay:
-    """Wallets' money on one day (UTC), in millicredits."""
+    """Wallets' money on one day (UTC), in millicredits; what was paid and paid back, in Stars."""
 
     day: date
     held: Millicredits
     taken: Millicredits
     voided: Millicredits
     granted: Millicredits
+    stars_paid: int
+    stars_refunded: int
 
 
 @dataclass(frozen=True, slots=True)

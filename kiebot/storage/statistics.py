@@ -52,7 +52,7 @@ _PEOPLE = text(f"""
 _MONEY = text(f"""
     {_DAYS}
     SELECT days.day, coalesce(h.n, 0)::bigint, coalesce(s.taken, 0)::bigint, coalesce(s.voided, 0)::bigint,
-        coalesce(g.n, 0)::bigint
+        coalesce(g.n, 0)::bigint, coalesce(p.n, 0)::bigint, coalesce(r.n, 0)::bigint
     FROM days
     LEFT JOIN (
         SELECT (held_at AT TIME ZONE 'UTC')::date AS day, sum(amount) AS n
@@ -67,6 +67,15 @@ _MONEY = text(f"""
         FROM postings p JOIN entries e ON e.posting_key = p.key, since
         WHERE p.kind = 'grant' AND e.account LIKE 'wallet:%' AND p.posted_at >= since.at GROUP BY 1
     ) AS g USING (day)
+    LEFT JOIN (
+        SELECT (recorded_at AT TIME ZONE 'UTC')::date AS day, sum(amount) AS n
+        FROM payments, since WHERE provider = 'stars' AND recorded_at >= since.at GROUP BY 1
+    ) AS p USING (day)
+    LEFT JOIN (
+        SELECT (ended_at AT TIME ZONE 'UTC')::date AS day, sum(p.amount) AS n
+        FROM refunds r JOIN payments p USING (provider, charge_id), since
+        WHERE provider = 'stars' AND r.state = 'done' AND r.ended_at >= since.at GROUP BY 1
+    ) AS r USING (day)
     ORDER BY days.day DESC
 """)
 # A work whose every task has a known cost counts as known; one that never made a task cost nothing.

@@ -17,9 +17,13 @@ from kiebot.bot.admin.table import COMMANDS, PRESSES
 from kiebot.bot.application import BotHandler
 from kiebot.bot.menu import commands
 from kiebot.bot.press import button
+from kiebot.bot.receipts import Receipts
 from kiebot.errors import Refused
+from kiebot.payments.credit import credit
+from kiebot.payments.model import STARS, STARS_CURRENCY, Payment
 from kiebot.storage.transaction import Database
 from kiebot.texts import LANGUAGES, translator
+from kiebot.wakeups import Repay
 from tests.bot.doubles import FakeTx
 from tests.bot.people import BOT_ID, SETTINGS, USERNAME, Phone
 from tests.bot.stored import Queue, StoredPhone
@@ -246,6 +250,52 @@ async def test_nothing_is_granted_to_somebody_who_never_wrote(desk: Desk, admin:
     await admin.presses_word("y1:")
     assert "no such user" in admin.screen.text
     assert await desk.scalar("SELECT count(*) FROM accounts WHERE key = 'wallet:4444'") == 0
+
+
+# Payments
+
+
+async def test_a_payment_goes_back_by_a_button_of_its_payers_card_once(desk: Desk, admin: StoredPhone) -> None:
+    charge = "stars-" + "c" * 90  # longer than any button
+    async with desk.database.transaction() as tx:
+        paid = Payment(STARS, charge, BORIS, amount=25, currency=STARS_CURRENCY, credits=25_000, language="en")
+        await credit(tx, paid, Receipts())
+    await admin.says(f"/user {BORIS}")
+    assert charge in admin.screen.text
+    desk.queue.wakeups.clear()
+    await admin.presses_word("z7:")
+    assert "Give ⭐ 25 back to 43? 25 credits" in admin.screen.text
+    yes = admin.button("y1:")
+    await admin.presses(yes)
+    await admin.presses(yes)
+    assert await desk.available(BORIS) == 50_000
+    assert [type(each) for each in desk.queue.wakeups] == [Repay]
+    assert await desk.scalar("SELECT actor FROM refunds WHERE charge_id = :charge", charge=charge) == "admin:900"
+    done = [line for line in await desk.audit() if line[1] == "payment.refund"]
+    facts = {"user": BORIS, "stars": 25, "millicredits": 25_000, "reason": ""}
+    assert done == [("admin:900", "payment.refund", charge, facts)]
+    await admin.says(f"/refund {charge} once more")
+    await admin.presses_word("y1:")
+    assert "It is so already" in admin.screen.text
+    await admin.says(f"/user {BORIS}")
+    assert "refund under way" in admin.screen.text
+    assert not admin.has_button("z7:")
+
+
+async def test_a_payment_whose_credits_are_held_by_a_work_waits_for_it(desk: Desk, admin: StoredPhone) -> None:
+    boris = desk.phone(BORIS)
+    async with desk.database.transaction() as tx:
+        await tx.ledger.grant("gone", BORIS, -49_000, reason="test", actor="test")
+        paid = Payment(STARS, "c1", BORIS, amount=1, currency=STARS_CURRENCY, credits=1000, language="en")
+        await credit(tx, paid, Receipts())
+    await boris.says("/start")
+    await boris.presses_word("n1:example")
+    await boris.presses_word(CREATE)
+    await admin.says("/refund c1 sorry")
+    await admin.presses_word("y1:")
+    assert "Works under way hold" in admin.screen.text
+    assert await desk.scalar("SELECT count(*) FROM refunds") == 0
+    assert await desk.audit() == []
 
 
 # People

@@ -248,6 +248,7 @@ async def test_the_figures_are_those_of_the_rows(rig: Rig) -> None:
     assert len(found.people) == len(found.money) == 3
     today = found.money[0]
     assert (today.held, today.taken, today.voided, today.granted) == (4800, 1600, 1600, 10_000)
+    assert (today.stars_paid, today.stars_refunded) == (0, 0)
     assert (found.people[0].new_users, found.people[0].buyers) == (1, 1)
     (model,) = found.models
     assert (model.model_id, model.succeeded, model.failed, model.taken) == ("z-image", 1, 1, 1600)

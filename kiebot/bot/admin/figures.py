@@ -68,7 +68,8 @@ def _totals(unit: Unit, totals: Totals) -> str:
 def _day(unit: Unit, people: PeopleDay, money: MoneyDay) -> str:
     return unit.t(
         "{day}: {new} new, {buyers} buying, {updates} updates; "
-        "reserved {held}, taken {taken}, given back {voided}, granted {granted}",
+        "reserved {held}, taken {taken}, given back {voided}, granted {granted}; "
+        "paid ⭐ {stars}, refunded ⭐ {refunded}",
         day=f"{people.day:%d.%m}",
         new=people.new_users,
         buyers=people.buyers,
@@ -77,6 +78,8 @@ def _day(unit: Unit, people: PeopleDay, money: MoneyDay) -> str:
         taken=credits_text(money.taken),
         voided=credits_text(money.voided),
         granted=credits_text(money.granted),
+        stars=money.stars_paid,
+        refunded=money.stars_refunded,
     )
 
 

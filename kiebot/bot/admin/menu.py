@@ -23,7 +23,8 @@ async def admin(unit: Unit) -> None:
         parts.append(unit.t("Off: {models}", models=", ".join(title_of(model_id) for model_id in sorted(off))))
     parts.append(
         unit.t(
-            "/user ID – a user\n/grant ID CREDITS REASON – give credits\n/block ID REASON · /unblock ID\n"
+            "/user ID – a user\n/grant ID CREDITS REASON – give credits\n/refund CHARGE REASON\n"
+            "/block ID REASON · /unblock ID\n"
             "/off MODEL REASON · /on MODEL\n/pause REASON · /resume\n/stats DAYS · /letters · /work NUMBER"
         )
     )

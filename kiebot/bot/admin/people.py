@@ -6,8 +6,10 @@ from decimal import Decimal, InvalidOperation
 
 from kiebot.admin.model import Act, Action, Person
 from kiebot.bot.admin.confirm import ask
+from kiebot.bot.admin.payments import SHOWN, payment_line, refund_button
 from kiebot.bot.admin.screens import show, stamp, title_of, whole, words
 from kiebot.bot.press import IN_PLACE
+from kiebot.bot.screens import pairs
 from kiebot.bot.unit import Unit
 from kiebot.bot.words import credits, line, state_word
 from kiebot.delivery.ports import Keyboard
@@ -81,8 +83,15 @@ async def _show_card(unit: Unit, user_id: int) -> None:
         return
     balance = await unit.tx.ledger.balance(user_id)
     latest = await unit.tx.generations.history(user_id, most=LAST_WORKS)
-    parts = [_who(unit, person), _wallet(unit, balance), "\n".join(_work(unit, each) for each in latest)]
-    show(unit, "\n\n".join(filter(None, parts)), _ways(unit, person, latest))
+    paid = await unit.tx.payments.of_user(user_id, most=SHOWN)
+    parts = [
+        _who(unit, person),
+        _wallet(unit, balance),
+        "\n".join(_work(unit, each) for each in latest),
+        "\n".join(payment_line(unit, each) for each in paid),
+    ]
+    refunds = [button for each in paid if (button := refund_button(unit, each)) is not None]
+    show(unit, "\n\n".join(filter(None, parts)), (*_ways(unit, person, latest), *pairs(refunds)))
 
 
 def _who(unit: Unit, person: Person) -> str:

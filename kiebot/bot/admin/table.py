@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from kiebot.bot.admin import confirm, figures, letters, menu, models, people, works
+from kiebot.bot.admin import confirm, figures, letters, menu, models, payments, people, works
 from kiebot.bot.admin.access import admin_commands, admin_presses
 
 COMMANDS = {
     "admin": menu.admin,
     "user": people.user,
     "grant": people.grant,
+    "refund": payments.refund,
     "block": people.block,
     "unblock": people.unblock,
     "off": models.off,
@@ -27,6 +28,7 @@ PRESSES = {
     "z4": letters.pressed,
     "z5": works.pressed,
     "z6": figures.pressed,
+    "z7": payments.pressed,
 }
 
 ROUTES = (*admin_commands(COMMANDS), *admin_presses(PRESSES))
