@@ -8,8 +8,8 @@ from kiebot.bot.press import IN_PLACE
 from kiebot.bot.unit import Unit
 from kiebot.generation.pricing import credits_text
 
-MOST_DAYS = 31
-MOST_MODELS = 30
+MOST_DAYS = 14  # what fits one message, with the models
+MOST_MODELS = 15
 
 
 async def stats(unit: Unit) -> None:
@@ -30,7 +30,7 @@ async def _show(unit: Unit, days: int) -> None:
     row = (
         unit.button(unit.t("Today"), "z6:1", IN_PLACE),
         unit.button(unit.t("7 days"), "z6:7", IN_PLACE),
-        unit.button(unit.t("31 days"), "z6:31", IN_PLACE),
+        unit.button(unit.t("14 days"), "z6:14", IN_PLACE),
     )
     show(unit, "\n\n".join(filter(None, parts)), (row,))
 

@@ -16,9 +16,8 @@ async def admin(unit: Unit) -> None:
     paused = off.pop(EVERYTHING, None)
     parts = [unit.t("Admin")]
     if paused is not None:
-        parts.append(
-            unit.t("⏸ New works are paused since {time}: {reason}", time=stamp(paused.off_since), reason=paused.reason)
-        )
+        since, reason = stamp(paused.off_since), paused.reason or "–"
+        parts.append(unit.t("⏸ New works are paused since {time}: {reason}", time=since, reason=reason))
     if off:
         parts.append(unit.t("Off: {models}", models=", ".join(title_of(model_id) for model_id in sorted(off))))
     parts.append(

@@ -76,7 +76,7 @@ async def _show_page(unit: Unit, page: int) -> None:
         is_off = model.id in switches
         label = f"{'💤' if is_off else '✅'} {model.title}"
         rows.append((unit.button(label, f"z3:{'n' if is_off else 'f'}:{model.slug}", IN_PLACE),))
-    reasons = [f"💤 {model.title}: {switches[model.id].reason}" for model in shown if model.id in switches]
+    reasons = [f"💤 {model.title}: {switches[model.id].reason or '–'}" for model in shown if model.id in switches]
     text = "\n".join([unit.t("Press a model to switch it off or on."), *reasons])
     has_more = len(everything) > (page + 1) * PER_PAGE
     show(unit, text, (*rows, *pager(unit, "z3:l", page, has_more=has_more)))
