@@ -44,6 +44,11 @@ def test_the_schema_is_this_versions(version: str | None, state: State) -> None:
     assert checks.schema(version).state is state
 
 
+@pytest.mark.parametrize("version", [None, "0001", HEAD])
+def test_the_schema_of_an_embedded_store_is_the_replicas_business(version: str | None) -> None:
+    assert checks.schema(version, is_embedded=True).state is State.OK
+
+
 @pytest.mark.parametrize(
     ("ahead_s", "unsure_s", "state"),
     [(0.1, 0.01, State.OK), (-4.9, 0.0, State.OK), (6.0, 0.5, State.FAIL), (-6.0, 0.5, State.FAIL), (6.0, 2, State.OK)],
