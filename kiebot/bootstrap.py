@@ -16,12 +16,14 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kiebot.bot.handlers.cancel import is_urgent
+from kiebot.bot.receipts import Receipts
 from kiebot.botapi.connection import close_bot, make_bot
 from kiebot.botapi.files import TelegramFiles
 from kiebot.botapi.messenger import TelegramMessenger
 from kiebot.botapi.ratelimit import SharedRateLimiter
 from kiebot.botapi.setup import TelegramSetup
 from kiebot.botapi.source import TelegramSource
+from kiebot.botapi.stars import TelegramStars
 from kiebot.botapi.updates import UpdateReader
 from kiebot.clock import Clock, SystemClock
 from kiebot.delivery.card import CardKeeper
@@ -31,8 +33,9 @@ from kiebot.delivery.results import ResultSender
 from kiebot.engines import Engines, open_engines
 from kiebot.generation.pace import Pace
 from kiebot.generation.service import Generations
-from kiebot.generation.tools import Limits, Tools
+from kiebot.generation.tools import Tools
 from kiebot.ids import new_id
+from kiebot.intake.checkout import CheckoutDesk
 from kiebot.intake.drain import Drainer, UpdateHandler
 from kiebot.jobs.enqueue import Enqueuer
 from kiebot.jobs.pool import make_pool
@@ -42,6 +45,8 @@ from kiebot.kie.client import KieProvider
 from kiebot.kie.results import KieResults
 from kiebot.lease.open import open_lease_store
 from kiebot.lease.protocol import LeaseStore
+from kiebot.payments.checkout import Checkout
+from kiebot.payments.refunds import Refunds
 from kiebot.settings import Settings
 from kiebot.storage.engine import close_engine, make_engine
 from kiebot.storage.inbox import PostgresInbox
@@ -127,6 +132,14 @@ class Adapters:
         )
         self.setup = TelegramSetup(self.telegram)
         self.messenger = TelegramMessenger(self.telegram)
+        self.stars = TelegramStars(self.telegram)
+        # Connections of their own: a payer waits ten seconds at most, and uploads may keep all others for longer.
+        self.counter = make_bot(
+            self._token, api_url=settings.telegram_api_url, replica=settings.replica_id, pool_size=8
+        )
+        self.checkouts = CheckoutDesk(
+            Checkout(TelegramStars(self.counter), Receipts(), settings.payment_terms().key, self.clock)
+        )
         self.files = TelegramFiles(self.telegram)
         self.updates = UpdateReader(is_urgent)
         self.provider = KieProvider(
@@ -160,7 +173,7 @@ class Adapters:
             clock=self.clock,
             owner=self.incarnation,
             callback_url=(lambda attempt: f"{base}/kie/callback/{attempt}") if base else None,
-            limits=Limits(settings.max_running_per_user, settings.max_open_per_user),
+            limits=settings.limits(),
             pace=Pace(scale=settings.kie_pace),
             content_filter=settings.content_filter,
         )
@@ -169,6 +182,7 @@ class Adapters:
         """Close every connection, whatever fails on the way."""
         closers = (
             close_bot(self.telegram),
+            close_bot(self.counter),
             self.files.aclose(),
             self.provider.close(),
             self.results.close(),
@@ -194,6 +208,7 @@ class Services:
         self.cards = CardKeeper(database, adapters.messenger, renderer, owner, clock)
         self.drainer = Drainer(database, handler, self.courier, owner, clock)
         self.generations = Generations(adapters.tools())
+        self.refunds = Refunds(database, adapters.stars, Receipts(), clock)
 
     async def drain(self, lane: str) -> None:
         await self.drainer.drain(lane)
@@ -206,3 +221,6 @@ class Services:
 
     async def refresh_card(self, generation_id: UUID) -> None:
         await self.cards.refresh(generation_id)
+
+    async def repay(self, refund_id: int) -> None:
+        await self.refunds.advance(refund_id)

@@ -32,5 +32,26 @@ def welcome_key(user_id: int) -> str:
     return f"welcome:{user_id}"
 
 
+def daily_key(user_id: int, date: str) -> str:
+    return f"daily:{user_id}:{date}"
+
+
 def grant_key(key: str) -> str:
     return f"grant:{key}"
+
+
+def provider_of(name: str) -> str:
+    """The account of a payment provider: less than nothing by what it has taken in for us."""
+    return f"provider:{name}"
+
+
+def top_up_key(provider: str, charge_id: str) -> str:
+    return f"topup:{provider}:{charge_id}"
+
+
+def set_aside_key(refund_id: int) -> str:
+    return f"refund-hold:{refund_id}"
+
+
+def refund_key(refund_id: int) -> str:
+    return f"refund:{refund_id}"

@@ -45,6 +45,7 @@ class Leading:
             source,
             adapters.inbox,
             adapters.queue,
+            adapters.checkouts,
             clock=adapters.clock,
             prepare=self._preparing(looking),
             stats=self._stats,

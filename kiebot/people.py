@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who wrote to the bot. `is_new`: this very update is the first of them."""
+    """Somebody who wrote to the bot. `is_new`: this very update is the first of them. `banned_at`: by an admin."""
 
     id: int
     first_name: str
     language: str
     is_new: bool = False
-    is_banned: bool = False
+    banned_at: datetime | None = None
+
+    @property
+    def is_banned(self) -> bool:
+        return self.banned_at is not None
 
 
 @dataclass(frozen=True, slots=True)

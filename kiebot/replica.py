@@ -12,6 +12,7 @@ import signal
 import structlog
 
 from kiebot import __version__
+from kiebot.admin.acts import Rules
 from kiebot.bootstrap import LEASE_NAME, Adapters, Services, Stores
 from kiebot.bot.application import BotHandler
 from kiebot.bot.rendering import BotRenderer
@@ -19,7 +20,6 @@ from kiebot.bot.settings import BotSettings
 from kiebot.errors import KiebotError, Permanent, Transient
 from kiebot.gauges import Gauges, note_backlog, note_transition
 from kiebot.generation.service import Generations
-from kiebot.generation.tools import Limits
 from kiebot.intake.poller import PollerStats
 from kiebot.jobs.tasks import functions
 from kiebot.jobs.worker import Worker
@@ -163,10 +163,14 @@ class Replica:
         chosen = BotSettings(
             markup=settings.markup,
             bot_username=await self._username(),
+            payment_terms=settings.payment_terms(),
             welcome_credits_millicredits=settings.welcome_millicredits,
+            daily_credits_millicredits=settings.daily_millicredits,
             support_contact=settings.support_contact,
             content_filter=settings.content_filter,
-            limits=Limits(settings.max_running_per_user, settings.max_open_per_user),
+            limits=settings.limits(),
+            admins=Rules(settings.admin_ids, settings.admin_grant_millicredits),
+            kie_credit_usd=settings.kie_credit_usd,
         )
         return BotHandler(chosen, settings.bot_id), BotRenderer(chosen)
 
@@ -259,6 +263,7 @@ class Replica:
         await self._supervisor.stop("heartbeat")
         await self._heartbeat.leave()
         await self._supervisor.stop_all()
+        await self._adapters.checkouts.settle()
         await self._adapters.close()
         took_s = round(self._clock.monotonic() - started, 3)
         log.info("replica.stopped", replica=self._settings.replica_id, took_s=took_s)

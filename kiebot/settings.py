@@ -19,7 +19,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from kiebot import settings_checks as check
+from kiebot.generation.tools import Limits
 from kiebot.lease.term import Timing
+from kiebot.payments.credit import Terms
+from kiebot.payments.invoice import key_of
 
 ENV_FILE = ".env"
 
@@ -94,6 +97,9 @@ class Settings(BaseSettings):
     admin_ids: Annotated[frozenset[int], NoDecode, BeforeValidator(check.user_ids)] = Field(
         frozenset(), description="Telegram ids of operators, separated by commas"
     )
+    admin_grant_per_day: Decimal = Field(
+        Decimal(1000), ge=0, decimal_places=3, description="credits that one admin may give away within 24 hours"
+    )
     support_contact: str | None = Field(None, description="whom users ask, e.g. @shop_help")
 
     port: int | None = Field(None, ge=1, le=65535, description="web server; none when unset")
@@ -127,6 +133,21 @@ class Settings(BaseSettings):
     stars_per_credit: Decimal = Field(Decimal(1), gt=0, description="Telegram Stars for one credit")
     welcome_credits: Decimal = Field(
         Decimal(0), ge=0, decimal_places=3, description="credits given to each new user, at most 3 decimals"
+    )
+    daily_credits: Decimal = Field(
+        Decimal(0),
+        ge=0,
+        decimal_places=3,
+        description="credits given to each user on each day (UTC) they come; 0: none",
+    )
+    spend_per_user_per_day: Decimal = Field(
+        Decimal(0), ge=0, decimal_places=3, description="credits one user may spend in a day (UTC); 0: no limit"
+    )
+    spend_per_day: Decimal = Field(
+        Decimal(0),
+        ge=0,
+        decimal_places=3,
+        description="credits all users together may spend in a day (UTC); 0: no limit",
     )
     content_filter: bool = Field(True, description="the models' own content filters: on or off")
 
@@ -206,6 +227,26 @@ class Settings(BaseSettings):
     @property
     def welcome_millicredits(self) -> int:
         return int(self.welcome_credits * 1000)
+
+    @property
+    def admin_grant_millicredits(self) -> int:
+        return int(self.admin_grant_per_day * 1000)
+
+    @property
+    def daily_millicredits(self) -> int:
+        return int(self.daily_credits * 1000)
+
+    def limits(self) -> Limits:
+        """What a user, and all of them, may have and spend."""
+        return Limits(
+            self.max_running_per_user,
+            self.max_open_per_user,
+            int(self.spend_per_user_per_day * 1000),
+            int(self.spend_per_day * 1000),
+        )
+
+    def payment_terms(self) -> Terms:
+        return Terms(self.stars_per_credit, key_of(self.telegram_bot_token.get_secret_value()))
 
     def lease_timing(self) -> Timing:
         return Timing.scaled(ttl_s=self.lease_ttl_s, renew_s=self.lease_renew_s)

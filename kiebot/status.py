@@ -21,7 +21,11 @@ from kiebot.storage.transaction import Transaction
 
 _FENCE = text("SELECT epoch, replica, taken_at FROM fence WHERE bot_id = :bot")
 _STATES = text("SELECT state, count(*) FROM generations GROUP BY state")
-_DEAD = text("SELECT kind, count(*) FROM dead_letters WHERE revived_at IS NULL GROUP BY kind")
+_DEAD = text("""
+    SELECT kind, count(*) FROM dead_letters AS d
+    WHERE revived_at IS NULL AND to_jsonb(d) ->> 'closed_at' IS NULL  -- read so, it may be missing: an older schema
+    GROUP BY kind
+""")
 _UNDONE = text("SELECT count(*) FROM inbox WHERE done_at IS NULL")
 
 

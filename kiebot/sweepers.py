@@ -98,6 +98,7 @@ class Sweeper:
             tx.wakeups += await tx.sweeps.due_generations(grace_s=ALONE_GRACE_S)
             tx.wakeups += await tx.sweeps.waiting_chats(grace_s=self._grace_s)
             tx.wakeups += await tx.sweeps.cards_behind(grace_s=self._grace_s)
+            tx.wakeups += await tx.sweeps.open_refunds(grace_s=self._grace_s)
             found = len(tx.wakeups)
             self._on_backlog(await tx.sweeps.backlog())
         return found

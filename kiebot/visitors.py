@@ -50,6 +50,7 @@ class Visitors:
         except ValueError as error:  # it has the secret but is no update: refused, Telegram would send it for ever
             log.error("webhook.malformed", why=str(error), size_bytes=len(raw))
             return
+        self._adapters.checkouts.serve([update])  # whether it can be recorded or not: the buyer has ten seconds
         drains = await self._adapters.inbox.record([update], token=None)
         await self._adapters.queue.drains(drains)
 

@@ -49,7 +49,16 @@ class RefreshCard:
     delay_s: float = 0.0
 
 
-Wakeup = Drain | Advance | Deliver | RefreshCard
+@dataclass(frozen=True, slots=True)
+class Repay:
+    """A refund is open: the provider is to be asked."""
+
+    refund_id: int
+    revision: int
+    delay_s: float = 0.0
+
+
+Wakeup = Drain | Advance | Deliver | RefreshCard | Repay
 
 
 def unique() -> int:

@@ -100,3 +100,9 @@ def test_every_command_that_help_lists_is_accepted(clone: Path, command: str) ->
 def test_run_wants_to_know_what(clone: Path) -> None:
     done = dev(clone, "run")
     assert (done.returncode, done.stderr) == (1, "./dev: run what?\n")
+
+
+def test_every_command_that_help_lists_is_one(clone: Path) -> None:
+    listed = [line.split()[0] for line in dev(clone, "--help").stdout.splitlines() if line.startswith("  ")]
+    assert "docs" in listed
+    assert [name for name in listed if dev(clone, name, "x").returncode == 2] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import SimpleNamespace
 
+from kiebot.admin.model import Switch
 from kiebot.ledger.entries import Balance, Millicredits
 from kiebot.people import DraftRow, User
 
@@ -18,6 +19,7 @@ class Memory:
         self._balances: dict[int, Millicredits] = {}
         self.users = self.drafts = self.ledger = self
         self.generations = SimpleNamespace(model_is_off=self.model_is_off)
+        self.switches = SimpleNamespace(off=self.off)
 
     async def seen(self, user_id: int, first_name: str, language: str) -> User:
         known = self._users.get(user_id)
@@ -32,6 +34,9 @@ class Memory:
 
     async def model_is_off(self, model_id: str) -> bool:
         return False
+
+    async def off(self) -> list[Switch]:
+        return []
 
     async def load(self, user_id: int, chat_id: int) -> DraftRow | None:
         return self._drafts.get((user_id, chat_id))

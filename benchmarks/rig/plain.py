@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from decimal import Decimal
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from kiebot.bot.unit import Unit, current
 from kiebot.botapi.connection import REPLICA_HEADER
 from kiebot.botapi.messenger import TelegramMessenger
 from kiebot.delivery.outbox import Draft, say_of
+from kiebot.payments.credit import Terms
 from kiebot.store import Tx
 from kiebot.texts import language_of
 
@@ -51,7 +53,7 @@ class PlainBot:
             await self._memory.open_wallet(user.id)
         press = press_of(query.data) if query else None
         tx = cast(Tx, self._memory)
-        current.set(Unit(tx, self._settings, user, chat.id, True, update, user.language, press))
+        current.set(Unit(tx, self._settings, user, chat.id, True, update, user.language, time.time(), press))
 
     async def tells(self, update: Update, context: Context) -> None:
         """After the handlers: send what they decided."""
@@ -72,7 +74,9 @@ class PlainBot:
 
 def make_application() -> Application[Any, Any, Any, Any, Any, Any]:
     """The bot with all its handlers, by TELEGRAM_BOT_TOKEN, TELEGRAM_API_URL and REPLICA_ID."""
-    bot = PlainBot(Memory(), BotSettings(Decimal(2), "kiebot_bot", support_contact="@shop_help"))
+    bot = PlainBot(
+        Memory(), BotSettings(Decimal(2), "kiebot_bot", Terms(Decimal(1), b"bench"), support_contact="@shop_help")
+    )
     builder: Any = ApplicationBuilder().token(os.environ["TELEGRAM_BOT_TOKEN"])
     builder.base_url(f"{os.environ['TELEGRAM_API_URL']}/bot")
     builder.get_updates_request(HTTPXRequest(httpx_kwargs={"headers": {REPLICA_HEADER: os.environ["REPLICA_ID"]}}))

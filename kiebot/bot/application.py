@@ -18,13 +18,18 @@ from telegram.ext import Application, ApplicationBuilder, ApplicationHandlerStop
 from kiebot.bot.handlers import handlers
 from kiebot.bot.offline import OfflineRequest
 from kiebot.bot.press import Press, press_of
+from kiebot.bot.receipts import Receipts
 from kiebot.bot.rendering import BotRenderer
 from kiebot.bot.settings import BotSettings
 from kiebot.bot.unit import Unit, current
+from kiebot.bot.words import ask_whom, credits
+from kiebot.clock import Clock, SystemClock
 from kiebot.delivery.outbox import Draft, say_payload
+from kiebot.delivery.ports import Say
 from kiebot.ids import welcome_key
 from kiebot.intake.drain import Malformed
 from kiebot.ledger.entries import Contra
+from kiebot.payments.refunds import book_refund_made_elsewhere
 from kiebot.people import User
 from kiebot.store import Tx
 from kiebot.texts import language_of
@@ -35,8 +40,9 @@ log = structlog.get_logger()
 class BotHandler:
     """Implements kiebot.intake.drain.UpdateHandler. `bot_id` is the number before the colon of the bot's token."""
 
-    def __init__(self, settings: BotSettings, bot_id: int) -> None:
+    def __init__(self, settings: BotSettings, bot_id: int, clock: Clock | None = None) -> None:
         self._settings = settings
+        self._clock = clock or SystemClock()
         self._bot_id = bot_id
         self._renderer = BotRenderer(settings)
         self._application = _application(settings, bot_id)
@@ -48,10 +54,13 @@ class BotHandler:
         """
         await self._application.initialize()  # asks nobody, see offline.py; only the first call does anything
         update = self._decoded(payload)
+        if update.message is not None and update.message.refunded_payment is not None:
+            await book_refund_made_elsewhere(tx, update.message.refunded_payment.telegram_payment_charge_id, Receipts())
+            return []  # its message is in the outbox already, in the payer's own chat
         unit = await self._unit(tx, update)
         if unit is None:
             return []
-        if unit.user.is_banned:
+        if unit.user.is_banned and not _is_payment(update):
             _turn_away(unit)
             return unit.drafts
         await _welcome(unit)
@@ -78,7 +87,11 @@ class BotHandler:
         chat, sender = update.effective_chat, update.effective_user
         if chat is None or sender is None or update.my_chat_member is not None or not self._is_for_us(update):
             return []
-        say = self._renderer.apology(language_of(sender.language_code), error_id)
+        language = language_of(sender.language_code)
+        if _is_payment(update):
+            say = self._renderer.payment_apology(language, error_id)
+        else:
+            say = self._renderer.apology(language, error_id)
         return [Draft(chat.id, "say", say_payload(say))]
 
     def _decoded(self, payload: bytes) -> Update:
@@ -102,7 +115,8 @@ class BotHandler:
             return None
         user = await self._seen(tx, update)
         private = chat.type == ChatType.PRIVATE
-        return Unit(tx, self._settings, user, chat.id, private, update, user.language, press)
+        now_s = self._clock.now().timestamp()
+        return Unit(tx, self._settings, user, chat.id, private, update, user.language, now_s, press)
 
     def _is_for_us(self, update: Update) -> bool:
         if update.callback_query is not None or update.my_chat_member is not None:
@@ -110,6 +124,8 @@ class BotHandler:
         message = update.message
         if message is None or message.chat.type == ChatType.CHANNEL:
             return False
+        if _is_payment(update):
+            return True
         return message.chat.type == ChatType.PRIVATE or self._is_addressed(message)
 
     def _is_addressed(self, message: Message) -> bool:
@@ -166,9 +182,16 @@ async def _surface(update: object, context: Any) -> None:
 
 
 async def _welcome(unit: Unit) -> None:
-    """A wallet for somebody new, and the welcome credits; the key makes them a gift once in a life."""
-    if not unit.user.is_new:
-        return
+    """A wallet and the welcome credits for somebody new, once in a life; the free credits of the day, once a day."""
+    if unit.user.is_new:
+        await _first_welcome(unit)
+    daily = unit.settings.daily_credits_millicredits
+    is_visit = unit.is_private and unit.update.my_chat_member is None
+    if daily > 0 and is_visit and await unit.tx.ledger.give_daily(unit.user.id, daily):
+        unit.say(unit.t("🎁 Today's free credits: {amount}.", amount=credits(unit.translator, daily)))
+
+
+async def _first_welcome(unit: Unit) -> None:
     await unit.tx.ledger.open_wallet(unit.user.id)
     gift = unit.settings.welcome_credits_millicredits
     if gift > 0:
@@ -177,9 +200,24 @@ async def _welcome(unit: Unit) -> None:
         )
 
 
+def _is_payment(update: Update) -> bool:
+    """Money has been taken: nothing about its sender or chat may keep it from being booked."""
+    return update.message is not None and update.message.successful_payment is not None
+
+
 def _turn_away(unit: Unit) -> None:
-    if unit.is_private:
-        unit.say(unit.t("You cannot use this bot."))
+    """One answer for each block: the message's key makes the outbox take it once."""
+    banned_at = unit.user.banned_at
+    if not unit.is_private or banned_at is None:
+        return
+    text = "\n".join(
+        [
+            unit.t("You cannot use this bot. Your credits stay as they are."),
+            ask_whom(unit.translator, unit.settings.support_contact),
+        ]
+    )
+    key = f"banned:{unit.user.id}:{banned_at.timestamp()}"
+    unit.drafts.append(Draft(unit.chat_id, "say", say_payload(Say(text)), key=key))
 
 
 def _own_press(update: Update) -> Press | None:

@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
+from kiebot.admin.model import EVERYTHING
 from kiebot.bot import form
 from kiebot.bot.form_screen import Screen, screen
 from kiebot.bot.form_state import FormState, MediaInput, Step, encode
 from kiebot.bot.form_texts import Text
-from kiebot.bot.screens import home_button, show_home
+from kiebot.bot.screens import TOP_UP, home_button, show_home
 from kiebot.bot.session import Session
 from kiebot.bot.unit import Unit
 from kiebot.bot.words import credits
@@ -46,8 +47,12 @@ async def show_form(
     price = form.price_of(model, state, markup=settings.markup)
     drawn = screen(model, state, unit.language, price, problems=problems, content_filter=settings.content_filter)
     how = "" if unit.is_private else unit.t("In a group, send it as a reply to this message.")
-    parts = [note, *(_said(unit, part) for part in drawn.parts), how, await _funds(unit, price)]
-    unit.say("\n\n".join(filter(None, parts)), _keyboard(unit, drawn, kept.stamp), edit=edit, screen=kept.version)
+    funds, lacks = await _funds(unit, price)
+    parts = [note, *(_said(unit, part) for part in drawn.parts), how, funds]
+    keyboard = _keyboard(unit, drawn, kept.stamp)
+    if lacks:  # a message of its own: the form stays, to go on with it after the payment
+        keyboard = ((unit.button(unit.t("⭐ Top up"), TOP_UP),), *keyboard)
+    unit.say("\n\n".join(filter(None, parts)), keyboard, edit=edit, screen=kept.version)
 
 
 async def show_current(unit: Unit, session: Session, *, note: str, edit: int | None = None) -> None:
@@ -63,8 +68,7 @@ async def open_model(unit: Unit, model: Model, session: Session, *, edit: int | 
     """Put a model's form onto the desk, with what was sent or filled in before and fits."""
     step = _with_pending(model, _carried(model, session), session)
     opened = Session(form=step.state, bought=session.bought, number=session.number)
-    note = unit.t("This model is resting just now. Better take another.") if await _is_off(unit, model) else ""
-    await show_form(unit, opened, model, problems=step.problems, note=note, edit=edit)
+    await show_form(unit, opened, model, problems=step.problems, note=await _rest_of(unit, model), edit=edit)
 
 
 def settings_of(model: Model, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,18 +99,24 @@ def _with_pending(model: Model, state: FormState, session: Session) -> Step:
     return Step(step.state, problems=tuple(problems))
 
 
-async def _is_off(unit: Unit, model: Model) -> bool:
-    return await unit.tx.generations.model_is_off(model.id)
+async def _rest_of(unit: Unit, model: Model) -> str:
+    """What there is to know before anybody fills in the form of a model that makes nothing just now."""
+    if await unit.tx.generations.model_is_off(model.id):
+        return unit.t("This model is resting just now. Better take another.")
+    if await unit.tx.generations.model_is_off(EVERYTHING):
+        return unit.t("Nothing new is being made just now: what you start waits, and you can take it back.")
+    return ""
 
 
-async def _funds(unit: Unit, price: Quote | Problem | None) -> str:
+async def _funds(unit: Unit, price: Quote | Problem | None) -> tuple[str, bool]:
+    """What the user has, and whether the price is more than that."""
     balance = await unit.tx.ledger.balance(unit.user.id)
     have = unit.t("You have {amount}.", amount=credits(unit.translator, balance.available))
     if not isinstance(price, Quote) or price.price_millicredits <= balance.available:
-        return have
+        return have, False
     lacking = price.price_millicredits - balance.available
     needed = unit.t("{amount} more needed.", amount=credits(unit.translator, lacking))
-    return f"{have} {needed}"
+    return f"{have} {needed}", True
 
 
 def _said(unit: Unit, part: Text | str) -> str:

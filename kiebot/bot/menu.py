@@ -8,11 +8,13 @@ _COMMANDS = {
     "start": mark("Main menu"),
     "models": mark("What I can make"),
     "balance": mark("Your credits"),
+    "topup": mark("Buy credits"),
     "history": mark("Your works"),
     "cancel": mark("Clear the form, take back what waits"),
     "language": mark("Language"),
     "help": mark("How it works"),
     "terms": mark("Terms"),
+    "paysupport": mark("Payments and refunds"),
 }
 
 

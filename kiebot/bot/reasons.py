@@ -35,6 +35,7 @@ _REASONS = {
     "model_gone": mark("❌ This model is not on sale any more. Please take another."),
     "unknown_model": mark("❌ This model is not on sale any more. Please take another."),
     "expired": mark("❌ It could not be started in time. Please try again."),
+    "given_up": mark("❌ It was stopped by the people who run this bot."),
     "cancelled": mark("Taken back."),
     "unknown": _UNKNOWN,
 }

@@ -42,7 +42,7 @@ class BotRenderer:
         return _failed(to, generation, facts)
 
     def card(self, generation: Generation, facts: dict[str, object]) -> Say:
-        """`facts`: ahead (waiting in front), eta_s or typical_s, elapsed_s; all may be missing."""
+        """`facts`: ahead (waiting in front), is_off, eta_s or typical_s, elapsed_s; all may be missing."""
         to = translator(generation.language)
         reserved = to.t("{amount} reserved.", amount=credits(to, generation.quote.price_millicredits))
         text = f"{_title(to, generation)}\n{_phase(to, generation, facts)}\n\n{reserved}"
@@ -55,6 +55,15 @@ class BotRenderer:
         sorry = to.t("Sorry, something of mine broke and I could not do this. Nothing was charged. Please try again.")
         quoted = to.t("If it happens again, quote {error_id}.", error_id=error_id)
         return Say(f"{sorry}\n\n{quoted}\n{ask_whom(to, self._settings.support_contact)}")
+
+    def payment_apology(self, language: str, error_id: str) -> Say:
+        """For a payment that could not be booked: the Stars were taken, so nothing else may be said."""
+        to = translator(language)
+        sorry = to.t("Your payment has arrived, but something of mine broke before the credits were added.")
+        kept = to.t(
+            "It is not lost: it is kept and will be booked. If it takes long, quote {error_id}.", error_id=error_id
+        )
+        return Say(f"{sorry} {kept}\n{ask_whom(to, self._settings.support_contact)}")
 
 
 def _result(to: Translator, generation: Generation, facts: Mapping[str, object]) -> Say:
@@ -100,6 +109,10 @@ def _phase(to: Translator, generation: Generation, facts: Mapping[str, object]) 
 
 
 def _waiting(to: Translator, facts: Mapping[str, object], usual_s: float) -> str:
+    if facts.get("is_off"):
+        return to.t(
+            "⏸ It waits: this is not being made just now. You can take it back; nothing is charged for waiting."
+        )
     ahead = facts.get("ahead")
     time = to.t("Usually done in about {time}.", time=about(to, usual_s))
     if isinstance(ahead, int) and ahead > 0:

@@ -21,24 +21,24 @@ Route = BaseHandler[Update, Any, None]
 
 
 def command(name: str, handler: Handler) -> Route:
-    return CommandHandler(name, _bound(handler), filters=filters.UpdateType.MESSAGE)
+    return CommandHandler(name, bound(handler), filters=filters.UpdateType.MESSAGE)
 
 
 def pressed(prefix: str, handler: Handler) -> Route:
     """Presses whose body begins with the prefix; the empty prefix takes every press."""
-    return CallbackQueryHandler(_bound(handler), pattern=rf"^{prefix}[:~]" if prefix else None)
+    return CallbackQueryHandler(bound(handler), pattern=rf"^{prefix}[:~]" if prefix else None)
 
 
 def message(kind: filters.BaseFilter, handler: Handler) -> Route:
-    return MessageHandler(filters.UpdateType.MESSAGE & kind, _bound(handler))
+    return MessageHandler(filters.UpdateType.MESSAGE & kind, bound(handler))
 
 
 def membership(handler: Handler) -> Route:
     """Changes of the bot's own membership in a chat."""
-    return ChatMemberHandler(_bound(handler), ChatMemberHandler.MY_CHAT_MEMBER)
+    return ChatMemberHandler(bound(handler), ChatMemberHandler.MY_CHAT_MEMBER)
 
 
-def _bound(handler: Handler) -> Callable[[Update, Any], Any]:
+def bound(handler: Handler) -> Callable[[Update, Any], Any]:
     async def call(update: Update, context: Any) -> None:
         await handler(current.get())
 

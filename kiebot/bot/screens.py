@@ -14,6 +14,7 @@ from kiebot.generation.catalog import ModelKind, kinds, models_of
 from kiebot.generation.product import Model
 
 MODELS_PER_PAGE = 8
+TOP_UP = "t1"
 HOME, BALANCE, HISTORY, HELP, LANGUAGE, EXAMPLE = (
     "n1:home",
     "n1:balance",
@@ -69,12 +70,16 @@ def show_offer(unit: Unit, session: Session, *, edit: int | None = None, note: s
     unit.say("\n\n".join(filter(None, (note, said))), keyboard, edit=edit, screen=screen or None)
 
 
-def show_models(unit: Unit, kind_id: str, page: int, *, only_for: Session | None = None, edit: int | None) -> bool:
-    """One page of a shelf, prices on the buttons. False: there is no such shelf."""
+async def show_models(
+    unit: Unit, kind_id: str, page: int, *, only_for: Session | None = None, edit: int | None
+) -> bool:
+    """One page of a shelf, prices on the buttons; models that are off are left out. False: there is no such shelf."""
     kind = next((each for each in kinds() if each.id == kind_id), None)
     if kind is None:
         return False
-    found = [model for model in models_of(kind_id) if only_for is None or accepts(model, only_for)]
+    off = {each.model_id for each in await unit.tx.switches.off()}
+    on_sale = [model for model in models_of(kind_id) if model.id not in off]
+    found = [model for model in on_sale if only_for is None or accepts(model, only_for)]
     pages = max(1, -(-len(found) // MODELS_PER_PAGE))
     page = min(max(page, 0), pages - 1)
     shown = found[page * MODELS_PER_PAGE : (page + 1) * MODELS_PER_PAGE]

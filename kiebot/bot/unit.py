@@ -37,6 +37,7 @@ class Unit:
     is_private: bool
     update: Update
     language: str
+    now_s: float  # Unix time
     press: Press | None = None
     drafts: list[Draft] = field(default_factory=list)
     error: BaseException | None = None

@@ -51,26 +51,34 @@ def line(text: str, limit: int = MAX_LINE) -> str:
 def ask_whom(to: Translator, contact: str | None) -> str:
     """Where a user turns with a question of money or a fault."""
     if contact:
-        return to.t("Questions and top-ups: {contact}", contact=contact)
-    return to.t("Questions and top-ups: ask whoever runs this bot.")
+        return to.t("Questions: {contact}", contact=contact)
+    return to.t("Questions: ask whoever runs this bot.")
 
 
-def refusal(to: Translator, error: Refused, contact: str | None) -> str:
+def refusal(to: Translator, error: Refused) -> str:
     """Why a purchase was refused, and what helps."""
     facts = error.facts
     if error.code == "not_enough":
-        missing = to.t(
+        return to.t(
             "Not enough credits: this costs {price}, you have {available}. {missing} missing.",
             price=credits(to, _amount(facts.get("price"))),
             available=credits(to, _amount(facts.get("available"))),
             missing=credits_text(_amount(facts.get("missing"))),
         )
-        return f"{missing}\n{ask_whom(to, contact)}"
     if error.code == "too_many_open":
         return to.t(
             "You already have {limit} unfinished works. Wait for one, or take one back with /cancel.",
             limit=facts.get("limit", ""),
         )
+    if error.code == "spent_user":
+        return to.t(
+            "One user may spend {limit} a day; of these you have spent {spent} today. Nothing was charged. "
+            "It goes on tomorrow at 0:00 UTC.",
+            limit=credits(to, _amount(facts.get("limit"))),
+            spent=credits(to, _amount(facts.get("spent"))),
+        )
+    if error.code == "spent_all":
+        return to.t("Today's limit of this bot is used up. Nothing was charged. It goes on tomorrow at 0:00 UTC.")
     return to.t("This is not possible right now. Nothing was charged.")
 
 

@@ -7,6 +7,7 @@
     messenger      sending, editing, albums                        files: what users sent, as a stream
     ratelimit      one send budget for all replicas, in Redis      buckets: its arithmetic, and the share without Redis
     setup          webhook or polling, verified; the command menu
+    stars          pre-checkout answers, refunds, transactions
 
 Telegram has no idempotency key, acts on requests whose sender has left, and waits up to eight seconds inside a request
 before it admits to a flood limit. So time-outs are long, and a lost answer is never reported as "nothing happened".

@@ -18,14 +18,16 @@ from telegram import (
     InputMediaDocument,
     InputMediaPhoto,
     InputMediaVideo,
+    LabeledPrice,
     LinkPreviewOptions,
     Message,
 )
 from telegram.error import BadRequest
 
 from kiebot.botapi.errors import DELETE_NOT_FOUND, NOT_MODIFIED, description, sending
-from kiebot.delivery.ports import Button, Keyboard, Media, MediaRefused, Sent
+from kiebot.delivery.ports import Bill, Button, Keyboard, Media, MediaRefused, Sent
 from kiebot.errors import Permanent, Transient
+from kiebot.payments.model import STARS_CURRENCY
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +80,19 @@ class TelegramMessenger:
             items = [_album_item(item, files.enter_context(_content(item, attach=True))) for item in media]
             messages = await self._bot.send_media_group(chat_id, items, read_timeout=_MEDIA_READ_S)
             return Sent(messages[0].message_id, tuple(_file_id(message) for message in messages))
+
+    async def send_bill(self, chat_id: int, bill: Bill) -> Sent:
+        with sending("sendInvoice"):
+            message = await self._bot.send_invoice(
+                chat_id,
+                bill.title,
+                bill.description,
+                bill.payload,
+                STARS_CURRENCY,
+                [LabeledPrice(bill.title, bill.stars)],
+                start_parameter=bill.start_parameter,
+            )
+            return Sent(message.message_id)
 
     async def answer_press(self, callback_query_id: str, text: str | None = None) -> None:
         toast = text[:_TOAST_MAX] if text else None

@@ -17,11 +17,13 @@ _COMMANDS = {
     "up": ("kiebot.cli.up", "up", "Stores if needed, migrations, and N replicas, kept running."),
     "demo": ("kiebot.cli.demo", "demo", "The whole cluster on simulators: no token, no key."),
     "migrate": ("kiebot.cli.stores", "migrate_command", "Bring the database's schema up to date."),
+    "doctor": ("kiebot.cli.doctor", "doctor", "What keeps kiebot from working here, and what fixes it."),
     "status": ("kiebot.cli.stores", "status", "Who leads, which replicas live, what waits."),
     "config": ("kiebot.cli.stores", "config", "What is set, secrets masked."),
     "telegram": ("kiebot.cli.telegram", "telegram", "The bot's state at Telegram."),
     "models": ("kiebot.cli.models", "models", "The catalogue."),
-    "ledger": ("kiebot.cli.ledger", "ledger", "Money: verify, balances, grants."),
+    "ledger": ("kiebot.cli.ledger", "ledger", "Money: verify, balances, grants, refunds."),
+    "jobs": ("kiebot.cli.jobs", "jobs", "Generations and dead letters: list, show, retry, bury."),
     "simulate": ("kiebot.cli.simulate", "simulate", "A simulator as a server on a port."),
 }
 

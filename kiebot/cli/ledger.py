@@ -14,7 +14,9 @@ import click
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from kiebot.admin.model import Act, Action
 from kiebot.bootstrap import open_stores
+from kiebot.cli.payments import reconcile, refund
 from kiebot.errors import KeyReused, Refused, Transient
 from kiebot.generation.pricing import credits_text
 from kiebot.ids import wallet_of
@@ -29,7 +31,6 @@ _LAST = text("""
     FROM entries e JOIN postings p ON p.key = e.posting_key WHERE e.account = :account
     ORDER BY e.version DESC LIMIT 10
 """)
-_AUDIT = text("INSERT INTO audit (actor, action, facts) VALUES (:actor, 'ledger.grant', CAST(:facts AS jsonb))")
 
 
 class _NotMeant(Exception):
@@ -45,7 +46,11 @@ class NoQueue:
 
 @click.group()
 def ledger() -> None:
-    """Verify the books, look at a wallet, grant credits."""
+    """Verify the books, look at a wallet, grant credits, give payments back, compare them with Telegram's."""
+
+
+ledger.add_command(refund)
+ledger.add_command(reconcile)
 
 
 @ledger.command("verify")
@@ -97,8 +102,8 @@ def grant(user: int, amount: Decimal, key: str, reason: str, actor: str, dry_run
             async with Database(engine, NoQueue()).transaction() as tx:
                 is_new = await tx.ledger.grant(key, user, millicredits, reason=reason, actor=actor)
                 if is_new:
-                    facts = f'{{"user": {user}, "millicredits": {millicredits}}}'
-                    await tx.connection.execute(_AUDIT, {"actor": actor, "facts": facts})
+                    facts: dict[str, int | str] = {"millicredits": millicredits, "reason": reason, "key": key}
+                    await tx.audit.add(actor, Act(Action.GRANT, str(user), facts))
                 wallet = await tx.ledger.balance(user)
                 if dry_run:
                     raise _NotMeant

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import structlog
 
+from kiebot.admin.model import EVERYTHING
 from kiebot.clock import Clock
 from kiebot.delivery.outbox import Card
 from kiebot.delivery.ports import MessageGone, Messenger, Renderer, Say
@@ -100,4 +101,9 @@ class CardKeeper:
         ahead = await tx.generations.ahead_of(generation.id) if generation.state is State.ACCEPTED else 0
         since = generation.submitted_at or generation.accepted_at
         elapsed_s = max(0.0, (self._clock.now() - since).total_seconds())
-        return {"ahead": ahead, "typical_s": typical_s, "elapsed_s": elapsed_s}
+        is_off = generation.state is State.ACCEPTED and await _is_off(tx, generation.model_id)
+        return {"ahead": ahead, "typical_s": typical_s, "elapsed_s": elapsed_s, "is_off": is_off}
+
+
+async def _is_off(tx: Tx, model_id: str) -> bool:
+    return await tx.generations.model_is_off(EVERYTHING) or await tx.generations.model_is_off(model_id)

@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 
 from kiebot.clock import Clock
-from kiebot.delivery.outbox import Row, say_of
+from kiebot.delivery.outbox import Row, bill_of, say_of
 from kiebot.delivery.ports import ChatGone, ChatMigrated, MessageGone, Messenger, Say, Sent
 from kiebot.delivery.results import ResultSender
 from kiebot.errors import OutcomeUnknown, Permanent, RateLimited, Transient
@@ -102,6 +102,8 @@ class Courier:
     async def _dispatch(self, row: Row) -> Sent:
         if row.kind in OUTCOMES:
             return await self._results.send(row)
+        if row.kind == "bill":
+            return await self._messenger.send_bill(row.chat_id, bill_of(row.payload))
         say = say_of(row.payload)
         if say.edit_message_id is None:
             return await self._messenger.send_text(row.chat_id, say.text, say.keyboard)

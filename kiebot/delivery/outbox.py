@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from uuid import UUID
 
-from kiebot.delivery.ports import Button, Keyboard, Say
+from kiebot.delivery.ports import Bill, Button, Keyboard, Say
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Draft:
     """A message to be written into the outbox by the present transaction.
 
     kind: say (payload is a rendered text), draft_screen (the same, and its message becomes the draft's screen),
-        result, failed, late_result (facts, rendered when sent).
+        result, failed, late_result (facts, rendered when sent), bill (a request for Stars).
     key: names the message itself, so that it is decided once; None when nothing could repeat it.
     """
 
@@ -64,6 +64,18 @@ def say_of(payload: Mapping[str, object]) -> Say:
     )
     edit = payload.get("edit")
     return Say(str(payload["text"]), keyboard, edit if isinstance(edit, int) else None)
+
+
+def bill_payload(bill: Bill) -> dict[str, object]:
+    return asdict(bill)
+
+
+def bill_of(payload: Mapping[str, object]) -> Bill:
+    """Raises: KeyError, for what another version wrote otherwise."""
+    title, description, signed, start = (
+        str(payload[name]) for name in ("title", "description", "payload", "start_parameter")
+    )
+    return Bill(title, description, signed, int(str(payload["stars"])), start)
 
 
 def _button(button: Button) -> dict[str, str]:

@@ -33,6 +33,18 @@ class Say:
 
 
 @dataclass(frozen=True, slots=True)
+class Bill:
+    """A request for Telegram Stars, with its own button to pay. Telegram's limits: title 32, description 255
+    characters, payload 128 bytes. `start_parameter`: where a forwarded copy leads, which then cannot be paid."""
+
+    title: str
+    description: str
+    payload: str
+    stars: int
+    start_parameter: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sent:
     """What Telegram made of it. `file_ids` are in the order of the files sent."""
 
@@ -98,6 +110,8 @@ class Messenger(Protocol):
     async def send_album(self, chat_id: int, media: Sequence[Media]) -> Sent:
         """Several files as one album (2-10), or one alone; no caption, no buttons. The id is the first message's."""
         ...
+
+    async def send_bill(self, chat_id: int, bill: Bill) -> Sent: ...
 
     async def answer_press(self, callback_query_id: str, text: str | None = None) -> None:
         """Best effort: the first thing that happens after a press. Never raises."""

@@ -27,7 +27,7 @@ MAX_SETBACKS = 8
 async def accept(tx: Tx, order: Order, limits: Limits) -> Generation:
     """Buy: the row and the hold, in the transaction of the confirm press. A repeated press returns the first row.
 
-    Raises: Refused("not_enough" | "too_many_open"): nothing was written by this call.
+    Raises: Refused("not_enough" | "too_many_open" | "spent_user" | "spent_all"): nothing was written by this call.
     """
     async with tx.savepoint():
         generation = await tx.generations.add(order)
@@ -38,7 +38,14 @@ async def accept(tx: Tx, order: Order, limits: Limits) -> Generation:
             return earlier
         await tx.ledger.open_wallet(order.user_id)
         price = order.quote.price_millicredits
-        await tx.ledger.hold(generation.id, order.user_id, price, max_open=limits.open)
+        await tx.ledger.hold(
+            generation.id,
+            order.user_id,
+            price,
+            max_open=limits.open,
+            spend_per_user=limits.spend_per_user,
+            spend_per_day=limits.spend_per_day,
+        )
     version = await tx.cards.want(generation.id, generation.chat_id, order.card_message_id)
     tx.wakeups += [Advance(generation.id, generation.revision), RefreshCard(generation.id, version)]
     return generation

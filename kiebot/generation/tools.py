@@ -9,15 +9,21 @@ from uuid import UUID
 from kiebot.clock import Clock
 from kiebot.generation.pace import Pace
 from kiebot.generation.ports import Budget, Provider, Results, UserFiles
+from kiebot.ledger.entries import Millicredits
 from kiebot.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one user may have at once. At `running` a generation waits in accepted, at `open` it is refused."""
+    """What one user may have at once. At `running` a generation waits in accepted, at `open` it is refused.
+
+    spend_per_user, spend_per_day: what one user and all together may hold and pay in a day (UTC); 0 is no limit.
+    """
 
     running: int = 3
     open: int = 20
+    spend_per_user: Millicredits = 0
+    spend_per_day: Millicredits = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Answers pre-checkout queries beside the poll loop, which never waits for them."""
+"""Answers pre-checkout queries beside the poll loop or the webhook, neither of which waits for them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def is_pre_checkout(update: RawUpdate) -> bool:
 
 
 class CheckoutDesk:
-    """One task per query under way. They outlive the poller's term: the buyer waits, whoever leads."""
+    """One per replica, one task per query under way. They outlive a poller's term: the buyer waits, whoever leads."""
 
     def __init__(self, answers: PreCheckout | None) -> None:
         self._answers = answers

@@ -15,7 +15,7 @@ from kiebot.clock import Clock
 from kiebot.errors import Fenced, Permanent, RateLimited, Transient
 from kiebot.intake.checkout import CheckoutDesk
 from kiebot.intake.outage import Outage
-from kiebot.intake.ports import Conflict, FenceRow, Inbox, PreCheckout, RawUpdate, UpdateSource, Wakeups
+from kiebot.intake.ports import Conflict, FenceRow, Inbox, RawUpdate, UpdateSource, Wakeups
 from kiebot.lease.protocol import StoreUnreachable
 from kiebot.lease.term import Term, TermOver
 from kiebot.wakeups import Drain
@@ -77,7 +77,7 @@ class Poller:
         source: UpdateSource,
         inbox: Inbox,
         wakeups: Wakeups,
-        pre_checkout: PreCheckout | None = None,
+        desk: CheckoutDesk | None = None,
         *,
         clock: Clock,
         timing: PollTiming | None = None,
@@ -85,9 +85,10 @@ class Poller:
         rng: random.Random | None = None,
         stats: PollerStats | None = None,
     ) -> None:
-        """`prepare` makes polling possible (no webhook set); before the first poll of a term, and again when Telegram
-        says that a webhook is active. It raises what UpdateSource.fetch raises. `stats` goes on counting what earlier
-        pollers of this process counted."""
+        """`desk` answers pre-checkout questions, and outlives this poller. `prepare` makes polling possible (no webhook
+        set); before the first poll of a term, and again when Telegram says that a webhook is active. It raises what
+        UpdateSource.fetch raises. `stats` goes on counting what earlier pollers of this process counted.
+        """
         self._source = source
         self._inbox = inbox
         self._wakeups = wakeups
@@ -95,7 +96,7 @@ class Poller:
         self._timing = timing or PollTiming()
         self._prepare = prepare
         self._rng = rng or random.Random()  # noqa: S311  # jitter, not a secret
-        self._desk = CheckoutDesk(pre_checkout)
+        self._desk = desk or CheckoutDesk(None)
         self._telegram = self._outage("telegram", _POLITE_RETRY_S)
         self._postgres = self._outage("postgres", _OWN_RETRY_S)
         self._last_poll: tuple[int, float] | None = None  # offset, when it was sent

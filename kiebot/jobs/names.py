@@ -13,6 +13,7 @@ DRAIN_LANE: Final = "drain_lane"
 ADVANCE: Final = "advance"
 DELIVER: Final = "deliver"
 REFRESH_CARD: Final = "refresh_card"
+REPAY: Final = "repay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,11 @@ def deliver(chat_id: int, revision: int, *, delay_s: float = 0.0) -> Job:
 def refresh_card(generation_id: str, revision: int, *, delay_s: float = 0.0) -> Job:
     """Bring a generation's status card up to its wanted version."""
     return _job(REFRESH_CARD, generation_id, revision, delay_s)
+
+
+def repay(refund_id: int, revision: int, *, delay_s: float = 0.0) -> Job:
+    """Ask the payment provider to pay back, and book it."""
+    return _job(REPAY, refund_id, revision, delay_s)
 
 
 def _job(name: str, row: int | str, revision: int, delay_s: float) -> Job:

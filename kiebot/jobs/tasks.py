@@ -13,7 +13,7 @@ from kiebot.jobs import names
 from kiebot.jobs.enqueue import Enqueuer
 from kiebot.jobs.names import Job
 from kiebot.observe.metrics import METRICS
-from kiebot.wakeups import Advance, Deliver, Drain, RefreshCard, Wakeup
+from kiebot.wakeups import Advance, Deliver, Drain, RefreshCard, Repay, Wakeup
 
 log = structlog.get_logger()
 
@@ -25,6 +25,7 @@ class Services(Protocol):
     async def advance(self, generation_id: UUID) -> None: ...
     async def deliver(self, chat_id: int) -> None: ...
     async def refresh_card(self, generation_id: UUID) -> None: ...
+    async def repay(self, refund_id: int) -> None: ...
 
 
 def job_of(wakeup: Wakeup) -> Job:
@@ -37,6 +38,8 @@ def job_of(wakeup: Wakeup) -> Job:
             return names.deliver(chat_id, revision, delay_s=delay_s)
         case RefreshCard(generation_id, revision, delay_s):
             return names.refresh_card(str(generation_id), revision, delay_s=delay_s)
+        case Repay(refund_id, revision, delay_s):
+            return names.repay(refund_id, revision, delay_s=delay_s)
 
 
 class ArqQueue:
@@ -77,9 +80,14 @@ def functions(services: Services) -> Mapping[str, JobFunction]:
         with METRICS.job(names.REFRESH_CARD):
             await services.refresh_card(UUID(generation_id))
 
+    async def repay(_: object, refund_id: int, revision: int) -> None:
+        with METRICS.job(names.REPAY):
+            await services.repay(refund_id)
+
     return {
         names.DRAIN_LANE: drain_lane,
         names.ADVANCE: advance,
         names.DELIVER: deliver,
         names.REFRESH_CARD: refresh_card,
+        names.REPAY: repay,
     }

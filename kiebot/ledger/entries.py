@@ -15,6 +15,8 @@ class Contra(StrEnum):
     REVENUE = "revenue"
     PROMOTIONS = "promotions"
     ADJUSTMENTS = "adjustments"
+    REFUNDS = "refunds"  # set aside while a provider is asked to pay back
+    RECEIVABLE = "receivable"  # less than nothing by what was spent of payments that went back: users owe it
 
 
 REVENUE_SHARDS = 16
@@ -31,6 +33,10 @@ class Kind(StrEnum):
     HOLD = "hold"
     CAPTURE = "capture"
     VOID = "void"
+    TOP_UP = "top_up"
+    SET_ASIDE = "set_aside"
+    REFUND = "refund"
+    REFUND_VOID = "refund_void"
 
 
 class Outcome(StrEnum):

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from kiebot.ids import grant_key, hold_key, settlement_key, wallet_of
+from kiebot.ids import (
+    grant_key,
+    hold_key,
+    provider_of,
+    refund_key,
+    set_aside_key,
+    settlement_key,
+    top_up_key,
+    wallet_of,
+)
 from kiebot.ledger.entries import Contra, Entry, Kind, Millicredits, Posting, revenue_of
 
 
@@ -40,6 +49,44 @@ def grant(
         raise ValueError("a grant of nothing")
     entries = (Entry(source, -amount), Entry(wallet_of(user_id), amount))
     return Posting(grant_key(key), Kind.GRANT, entries, None, reason, actor)
+
+
+def top_up(provider: str, charge_id: str, user_id: int, amount: Millicredits) -> Posting:
+    """What a payment buys, once per charge. Raises: ValueError, for nothing or less."""
+    if amount <= 0:
+        raise ValueError("a top-up of nothing")
+    entries = (Entry(provider_of(provider), -amount), Entry(wallet_of(user_id), amount))
+    return Posting(top_up_key(provider, charge_id), Kind.TOP_UP, entries, None, "payment", provider)
+
+
+def set_aside(refund_id: int, user_id: int, taken: Millicredits, *, reason: str, actor: str) -> Posting:
+    """Take from the wallet what a refund will cost it, before the provider is asked."""
+    _not_negative(taken)
+    entries = (Entry(Contra.REFUNDS, taken), Entry(wallet_of(user_id), -taken))
+    return Posting(set_aside_key(refund_id), Kind.SET_ASIDE, entries, None, reason, actor)
+
+
+def refund(
+    refund_id: int, provider: str, *, amount: Millicredits, taken: Millicredits, reason: str, actor: str
+) -> Posting:
+    """The provider paid back. What the wallet had no more of is owed. Raises: ValueError, if taken > amount."""
+    _not_negative(taken)
+    if taken > amount:
+        raise ValueError(f"cannot take {taken} back for a payment of {amount}")
+    entries = (
+        Entry(provider_of(provider), amount),
+        Entry(Contra.RECEIVABLE, taken - amount),
+        Entry(Contra.REFUNDS, -taken),
+    )
+    moved = tuple(entry for entry in entries if entry.delta_available)
+    return Posting(refund_key(refund_id), Kind.REFUND, moved, None, reason, actor)
+
+
+def refund_void(refund_id: int, user_id: int, taken: Millicredits, *, reason: str, actor: str) -> Posting:
+    """The provider will not pay back: what was set aside returns."""
+    _not_negative(taken)
+    entries = (Entry(Contra.REFUNDS, -taken), Entry(wallet_of(user_id), taken))
+    return Posting(refund_key(refund_id), Kind.REFUND_VOID, entries, None, reason, actor)
 
 
 def _not_negative(amount: Millicredits) -> None:

@@ -130,6 +130,15 @@ class Metrics:
         self.outbox_pending = self._asked("outbox_pending", "messages decided and not sent, of the cluster")
         self.messages = self._counter("messages_total", "outbox rows worked on", ["kind", "outcome"])
         self.ledger_entries = self._counter("ledger_entries_total", "entries written to the ledger", ["kind"])
+        self.pre_checkouts = self._counter(
+            "pre_checkouts_total", "pre-checkout questions, and why the answer was no or too late", ["outcome"]
+        )
+        self.payments = self._counter(
+            "payments_total",
+            "payments that arrived: credited, repeated, or what was wrong with them (each of those needs a look)",
+            ["provider", "outcome"],
+        )
+        self.refunds = self._counter("refunds_total", "steps of refunds: opened, later, done, refused", ["outcome"])
 
     def _describe_services(self) -> None:
         self.kie_requests = self._counter("kie_requests_total", "requests to KIE", ["endpoint", "outcome"])

@@ -133,7 +133,9 @@ _BURY = text("""
         UPDATE inbox SET done_at = now(), last_error = :reason WHERE id = :id AND done_at IS NULL RETURNING id, payload
     )
     INSERT INTO dead_letters (kind, source_id, payload, reason)
-    SELECT 'update', id, payload, :reason FROM gone ON CONFLICT (kind, source_id) DO NOTHING
+    SELECT 'update', id, payload, :reason FROM gone
+    ON CONFLICT (kind, source_id) DO UPDATE  -- it was revived, and failed again
+    SET reason = excluded.reason, buried_at = now(), revived_at = NULL, closed_at = NULL
     RETURNING id
 """)
 

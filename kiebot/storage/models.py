@@ -7,8 +7,10 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -120,6 +122,7 @@ dead_letters = Table(
     Column("reason", Text, nullable=False),
     _at("buried_at", now=True),
     _at("revived_at"),
+    _at("closed_at"),  # looked at by somebody, and left as it is
     UniqueConstraint("kind", "source_id"),
 )
 
@@ -232,6 +235,8 @@ accounts = Table(
     Column("running", Integer, nullable=False, server_default="0"),
     Column("open_count", Integer, nullable=False, server_default="0"),
     Column("version", BigInteger, nullable=False, server_default="0"),
+    Column("spent_on", Date),  # the day (UTC) that `spent` is of
+    Column("spent", BigInteger, nullable=False, server_default="0"),  # held that day, less what came back
     CheckConstraint("key NOT LIKE 'wallet:%' OR available >= 0", name="wallet_available"),
     CheckConstraint("held >= 0", name="held"),
     CheckConstraint("running >= 0 AND open_count >= 0", name="counters"),
@@ -269,6 +274,7 @@ holds = Table(
     Column("amount", BigInteger, nullable=False),
     _at("held_at", now=True),
     _at("expires_at", nullable=False),
+    Column("is_counted", Boolean, nullable=False, server_default=text("false")),  # in its day's row of spending
 )
 
 settlements = Table(
@@ -280,6 +286,59 @@ settlements = Table(
     _at("settled_at", now=True),
     CheckConstraint("outcome IN ('captured', 'voided')", name="outcome"),
 )
+
+spending = Table(  # of the whole cluster, kept while it has a limit
+    "spending",
+    metadata,
+    Column("day", Date, primary_key=True),  # UTC
+    Column("amount", BigInteger, nullable=False, server_default="0"),
+)
+
+payments = Table(
+    "payments",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("charge_id", Text, primary_key=True),  # the provider's name for it, unique there
+    Column("user_id", BigInteger, nullable=False),
+    Column("amount", BigInteger, nullable=False),  # in the currency's smallest unit: whole Stars
+    Column("currency", Text, nullable=False),
+    Column("credits", BigInteger, nullable=False),  # millicredits it bought
+    Column("language", Text, nullable=False),
+    Column("payload", Text, nullable=False, server_default=""),
+    Column("problem", Text, nullable=False, server_default=""),  # why its invoice did not count, when it did not
+    _at("recorded_at", now=True),
+    CheckConstraint("amount > 0 AND credits > 0", name="positive"),
+)
+Index("ix_payments_user", payments.c.user_id, payments.c.recorded_at.desc())
+
+refunds = Table(
+    "refunds",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("provider", Text, nullable=False),
+    Column("charge_id", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),  # millicredits: all that the payment bought
+    Column("taken", BigInteger, nullable=False, server_default="0"),  # of them, out of the wallet; the rest is owed
+    Column("state", Text, nullable=False, server_default="open"),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text),
+    _at("opened_at", now=True),
+    _at("next_at", now=True),
+    _at("ended_at"),
+    ForeignKeyConstraint(["provider", "charge_id"], ["payments.provider", "payments.charge_id"]),
+    CheckConstraint("state IN ('open', 'done', 'refused')", name="state"),
+    CheckConstraint("taken BETWEEN 0 AND amount", name="taken"),
+)
+Index(
+    "uq_refunds_standing",
+    refunds.c.provider,
+    refunds.c.charge_id,
+    unique=True,
+    postgresql_where=refunds.c.state != "refused",
+)
+Index("ix_refunds_open", refunds.c.next_at, postgresql_where=refunds.c.state == "open")
 
 outbox = Table(
     "outbox",
@@ -339,9 +398,31 @@ audit = Table(
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("actor", Text, nullable=False),
     Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False, server_default=""),  # whom or what it was done to
     Column("facts", JSONB, nullable=False),
     _at("at", now=True),
 )
+Index("ix_audit_actor", audit.c.actor, audit.c.at)
 
-APPEND_ONLY = ("postings", "entries", "holds", "settlements")
-CONTRA_ACCOUNTS = ("promotions", "adjustments", *(f"revenue:{shard:02d}" for shard in range(16)))
+confirmations = Table(  # an act that an admin was asked about: done once, by that admin, before it expires
+    "confirmations",
+    metadata,
+    Column("nonce", Text, primary_key=True),
+    Column("admin_id", BigInteger, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("facts", JSONB, nullable=False),
+    _at("asked_at", now=True),
+    _at("expires_at", nullable=False),
+    _at("used_at"),
+)
+
+APPEND_ONLY = ("postings", "entries", "holds", "settlements", "payments", "audit")
+CONTRA_ACCOUNTS = (
+    "promotions",
+    "adjustments",
+    "provider:stars",
+    "refunds",
+    "receivable",
+    *(f"revenue:{shard:02d}" for shard in range(16)),
+)

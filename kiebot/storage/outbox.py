@@ -55,7 +55,9 @@ _BURY = text("""
         WHERE id = :id AND claimed_by = :owner AND sent_at IS NULL RETURNING id, payload
     )
     INSERT INTO dead_letters (kind, source_id, payload, reason)
-    SELECT 'outbox', id, convert_to(payload::text, 'UTF8'), :reason FROM gone ON CONFLICT (kind, source_id) DO NOTHING
+    SELECT 'outbox', id, convert_to(payload::text, 'UTF8'), :reason FROM gone
+    ON CONFLICT (kind, source_id) DO UPDATE  -- it was revived, and failed again
+    SET reason = excluded.reason, buried_at = now(), revived_at = NULL, closed_at = NULL
 """)
 
 

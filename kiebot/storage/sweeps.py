@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kiebot.storage.claims import free
-from kiebot.wakeups import Advance, Deliver, Drain, RefreshCard
+from kiebot.wakeups import Advance, Deliver, Drain, RefreshCard, Repay, unique
 
 # The heads of all waiting lanes come first, the limit last: one long or held lane must not hide the others.
 _LANES = text(f"""
@@ -49,6 +49,10 @@ _CHATS = text(f"""
 _CARDS = text(f"""
     SELECT generation_id, wanted_version FROM cards
     WHERE wanted_version > sent_version AND next_at < now() - make_interval(secs => :grace_s) AND {free("cards")}
+    ORDER BY next_at LIMIT :most FOR UPDATE SKIP LOCKED
+""")
+_REFUNDS = text("""
+    SELECT id FROM refunds WHERE state = 'open' AND next_at < now() - make_interval(secs => :grace_s)
     ORDER BY next_at LIMIT :most FOR UPDATE SKIP LOCKED
 """)
 _EXPIRED = text("""
@@ -103,6 +107,11 @@ class SweepRepository:
     async def cards_behind(self, *, grace_s: float, most: int = 200) -> list[RefreshCard]:
         rows = await self._connection.execute(_CARDS, _facts(grace_s, most))
         return [RefreshCard(row.generation_id, row.wanted_version) for row in rows]
+
+    async def open_refunds(self, *, grace_s: float, most: int = 50) -> list[Repay]:
+        return [
+            Repay(refund_id, unique()) for refund_id in await self._connection.scalars(_REFUNDS, _facts(grace_s, most))
+        ]
 
     async def expired_holds(self, *, most: int = 50) -> list[UUID]:
         """Generations that never ended although their hold has run out."""

@@ -8,13 +8,18 @@ from functools import cached_property
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from kiebot.storage.audit import AuditRepository, ConfirmationRepository
 from kiebot.storage.claims import ReplicaRepository
 from kiebot.storage.engine import outages_as_transient
 from kiebot.storage.generations import GenerationRepository
 from kiebot.storage.inbox import LaneRepository
 from kiebot.storage.ledger import LedgerRepository
+from kiebot.storage.letters import LetterRepository, WorkRepository
 from kiebot.storage.outbox import CardRepository, OutboxRepository
+from kiebot.storage.payments import PaymentRepository
+from kiebot.storage.statistics import StatisticsRepository
 from kiebot.storage.sweeps import SweepRepository
+from kiebot.storage.switches import SwitchRepository
 from kiebot.storage.users import DraftRepository, UserRepository
 from kiebot.wakeups import Queue, Wakeup
 
@@ -38,6 +43,10 @@ class Transaction:
         return LedgerRepository(self.connection)
 
     @cached_property
+    def payments(self) -> PaymentRepository:
+        return PaymentRepository(self.connection)
+
+    @cached_property
     def generations(self) -> GenerationRepository:
         return GenerationRepository(self.connection)
 
@@ -56,6 +65,30 @@ class Transaction:
     @cached_property
     def drafts(self) -> DraftRepository:
         return DraftRepository(self.connection)
+
+    @cached_property
+    def switches(self) -> SwitchRepository:
+        return SwitchRepository(self.connection)
+
+    @cached_property
+    def audit(self) -> AuditRepository:
+        return AuditRepository(self.connection)
+
+    @cached_property
+    def confirmations(self) -> ConfirmationRepository:
+        return ConfirmationRepository(self.connection)
+
+    @cached_property
+    def letters(self) -> LetterRepository:
+        return LetterRepository(self.connection)
+
+    @cached_property
+    def works(self) -> WorkRepository:
+        return WorkRepository(self.connection)
+
+    @cached_property
+    def statistics(self) -> StatisticsRepository:
+        return StatisticsRepository(self.connection)
 
     @cached_property
     def sweeps(self) -> SweepRepository:

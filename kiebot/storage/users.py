@@ -8,16 +8,22 @@ from collections.abc import Mapping
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kiebot.admin.model import Person
 from kiebot.people import DraftRow, User
 
 _SEEN = text("""
     INSERT INTO users (id, first_name, language) VALUES (:id, :first_name, :language)
     ON CONFLICT (id) DO UPDATE SET first_name = excluded.first_name, seen_at = now(), blocked_bot_at = NULL,
         language = CASE WHEN users.language_chosen THEN users.language ELSE excluded.language END
-    RETURNING id, first_name, language, xmax = 0 AS is_new, banned_at IS NOT NULL AS is_banned
+    RETURNING id, first_name, language, xmax = 0 AS is_new, banned_at
 """)
 _LANGUAGE = text("UPDATE users SET language = :language, language_chosen = true WHERE id = :id")
 _BLOCKED = text("UPDATE users SET blocked_bot_at = now() WHERE id = :id")
+_FIND = text("""
+    SELECT id, first_name, language, created_at, seen_at, blocked_bot_at, banned_at FROM users WHERE id = :id
+""")
+_BAN = text("UPDATE users SET banned_at = now() WHERE id = :id AND banned_at IS NULL RETURNING id")
+_UNBAN = text("UPDATE users SET banned_at = NULL WHERE id = :id AND banned_at IS NOT NULL RETURNING id")
 _LOAD = text("SELECT version, state, message_id FROM drafts WHERE user_id = :user_id AND chat_id = :chat_id")
 _SAVE = text("""
     INSERT INTO drafts (user_id, chat_id, state, message_id, version)
@@ -48,6 +54,18 @@ class UserRepository:
 
     async def blocked_bot(self, user_id: int) -> None:
         await self._connection.execute(_BLOCKED, {"id": user_id})
+
+    async def find(self, user_id: int) -> Person | None:
+        row = (await self._connection.execute(_FIND, {"id": user_id})).one_or_none()
+        return None if row is None else Person(*row)
+
+    async def ban(self, user_id: int) -> bool:
+        """Nothing of theirs starts anything from the next update on. False: unknown, or so already."""
+        return await self._connection.scalar(_BAN, {"id": user_id}) is not None
+
+    async def unban(self, user_id: int) -> bool:
+        """False: unknown, or not banned."""
+        return await self._connection.scalar(_UNBAN, {"id": user_id}) is not None
 
 
 class DraftRepository:

@@ -85,6 +85,52 @@ INVARIANTS: dict[str, str] = {
         SELECT g.id::text FROM generations g JOIN outbox o ON o.generation_id = g.id AND o.kind = 'result'
             JOIN settlements s ON s.generation_id = g.id WHERE s.outcome <> 'captured'
     """,
+    "a payment has one posting, of what it bought, and no posting is without its payment": """
+        SELECT p.provider || ':' || p.charge_id FROM payments p
+        LEFT JOIN postings t ON t.key = 'topup:' || p.provider || ':' || p.charge_id
+        LEFT JOIN entries w ON w.posting_key = t.key AND w.account = 'wallet:' || p.user_id
+        LEFT JOIN entries a ON a.posting_key = t.key AND a.account = 'provider:' || p.provider
+        WHERE coalesce(w.delta_available, 0) <> p.credits OR coalesce(a.delta_available, 0) <> -p.credits
+            OR t.kind IS DISTINCT FROM 'top_up'
+        UNION ALL
+        SELECT t.key FROM postings t WHERE t.kind = 'top_up' AND NOT EXISTS (
+            SELECT 1 FROM payments p WHERE t.key = 'topup:' || p.provider || ':' || p.charge_id
+        )
+    """,
+    "a payment goes back at most once, as a whole": """
+        SELECT p.provider || ':' || p.charge_id FROM payments p JOIN refunds r
+            ON r.provider = p.provider AND r.charge_id = p.charge_id AND r.state <> 'refused'
+        GROUP BY p.provider, p.charge_id, p.credits
+        HAVING count(*) > 1 OR sum(r.amount) <> p.credits OR sum(r.taken) > p.credits
+    """,
+    "a refund has its postings, and no posting is without its refund": """
+        SELECT 'refund ' || r.id || ' ' || r.state FROM refunds r
+        LEFT JOIN entries aside ON aside.posting_key = 'refund-hold:' || r.id AND aside.account = 'refunds'
+        LEFT JOIN entries back ON back.posting_key = 'refund:' || r.id AND back.account = 'refunds'
+        LEFT JOIN entries paid ON paid.posting_key = 'refund:' || r.id AND paid.account = 'provider:' || r.provider
+        LEFT JOIN entries owed ON owed.posting_key = 'refund:' || r.id AND owed.account = 'receivable'
+        WHERE coalesce(aside.delta_available, 0) <> r.taken
+            OR coalesce(back.delta_available, 0) <> CASE r.state WHEN 'open' THEN 0 ELSE -r.taken END
+            OR coalesce(paid.delta_available, 0) <> CASE r.state WHEN 'done' THEN r.amount ELSE 0 END
+            OR coalesce(owed.delta_available, 0) <> CASE r.state WHEN 'done' THEN r.taken - r.amount ELSE 0 END
+            OR (r.state = 'open') <> (r.ended_at IS NULL)
+        UNION ALL
+        SELECT t.key FROM postings t WHERE t.kind IN ('set_aside', 'refund', 'refund_void') AND NOT EXISTS (
+            SELECT 1 FROM refunds r WHERE t.key IN ('refund:' || r.id, 'refund-hold:' || r.id)
+        )
+    """,
+    "what is owed, set aside and left with a provider is explained by payments and refunds": """
+        SELECT a.key || ': ' || a.available FROM accounts a WHERE a.available <> CASE
+            WHEN a.key = 'receivable' THEN (
+                SELECT coalesce(sum(taken - amount), 0) FROM refunds WHERE state = 'done')
+            WHEN a.key = 'refunds' THEN (
+                SELECT coalesce(sum(taken), 0) FROM refunds WHERE state = 'open')
+            WHEN a.key LIKE 'provider:%' THEN (
+                SELECT coalesce(sum(amount), 0) FROM refunds
+                WHERE state = 'done' AND a.key = 'provider:' || provider
+            ) - (SELECT coalesce(sum(credits), 0) FROM payments WHERE a.key = 'provider:' || provider)
+            ELSE a.available END
+    """,
     "the counters of running and open ones are right": """
         SELECT a.key || ': ' || a.running || '/' || a.open_count FROM accounts a LEFT JOIN generations g
             ON a.key = 'wallet:' || g.user_id AND g.finished_at IS NULL

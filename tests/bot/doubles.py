@@ -9,11 +9,15 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from kiebot.admin.model import Person, Switch
 from kiebot.delivery.outbox import Card, Draft, Row
+from kiebot.errors import KeyReused
 from kiebot.intake.lanes import LaneClaim, Waiting
+from kiebot.payments.model import Paid, Payment, Refund, RefundState
 from kiebot.people import DraftRow, User
+from kiebot.store import AuditRows, ConfirmationRows, LetterRows, StatisticsRows, WorkRows
 from kiebot.wakeups import Deliver, Drain, Wakeup
-from tests.bot.tables import NotKept, Tables
+from tests.bot.tables import NOW, NotKept, Tables
 from tests.bot.works import FakeGenerations, FakeLedger
 
 
@@ -27,9 +31,31 @@ class FakeTx:
         self.ledger = FakeLedger(self)
         self.outbox = FakeOutbox(self)
         self.cards = FakeCards(self)
+        self.payments = FakePayments(self)
         self.users = FakeUsers(self)
         self.drafts = FakeDrafts(self)
         self.lanes = FakeLanes()
+        self.switches = FakeSwitches(self)
+
+    @property
+    def audit(self) -> AuditRows:
+        raise NotKept
+
+    @property
+    def confirmations(self) -> ConfirmationRows:
+        raise NotKept
+
+    @property
+    def letters(self) -> LetterRows:
+        raise NotKept
+
+    @property
+    def works(self) -> WorkRows:
+        raise NotKept
+
+    @property
+    def statistics(self) -> StatisticsRows:
+        raise NotKept
 
     def savepoint(self) -> AbstractAsyncContextManager[object]:
         return self._savepoint()
@@ -119,6 +145,35 @@ class FakeUsers:
     async def blocked_bot(self, user_id: int) -> None:
         self._tx.tables.blocked.add(user_id)
 
+    async def find(self, user_id: int) -> Person | None:
+        raise NotKept
+
+    async def ban(self, user_id: int) -> bool:
+        raise NotKept
+
+    async def unban(self, user_id: int) -> bool:
+        raise NotKept
+
+
+class FakeSwitches:
+    def __init__(self, tx: FakeTx) -> None:
+        self._tx = tx
+
+    async def off(self) -> list[Switch]:
+        return [Switch(model_id, "test", "test", NOW, None) for model_id in self._tx.tables.off]
+
+    async def turn_off(self, model_id: str, reason: str, actor: str) -> bool:
+        raise NotKept
+
+    async def turn_on(self, model_id: str) -> bool:
+        raise NotKept
+
+    async def hurry(self, model_id: str) -> Sequence[Wakeup]:
+        raise NotKept
+
+    async def redraw(self, model_id: str) -> Sequence[Wakeup]:
+        raise NotKept
+
 
 class FakeDrafts:
     def __init__(self, tx: FakeTx) -> None:
@@ -140,6 +195,51 @@ class FakeDrafts:
         row = self._tx.tables.drafts.get((user_id, chat_id))
         if row and row.version == version:
             self._tx.tables.drafts[user_id, chat_id] = replace(row, message_id=message_id)
+
+
+class FakePayments:
+    def __init__(self, tx: FakeTx) -> None:
+        self._tx = tx
+
+    async def add(self, payment: Payment) -> bool:
+        known = self._tx.tables.payments.setdefault((payment.provider, payment.charge_id), payment)
+        if (known.user_id, known.amount, known.currency) != (payment.user_id, payment.amount, payment.currency):
+            raise KeyReused(payment.charge_id)
+        return known is payment
+
+    async def get(self, provider: str, charge_id: str) -> Payment | None:
+        return self._tx.tables.payments.get((provider, charge_id))
+
+    async def of_user(self, user_id: int, *, most: int) -> list[Paid]:
+        mine = [Paid(each, NOW) for each in self._tx.tables.payments.values() if each.user_id == user_id]
+        return mine[::-1][:most]
+
+    async def note(self, action: str, actor: str, facts: Mapping[str, object]) -> None:
+        self._tx.tables.notes.append((action, dict(facts)))
+
+    async def all_of(self, provider: str) -> list[Paid]:
+        raise NotKept
+
+    async def open_refund(self, payment: Payment, *, actor: str, reason: str) -> Refund | None:
+        raise NotKept
+
+    async def mark_taken(self, refund_id: int, taken: int) -> None:
+        raise NotKept
+
+    async def standing_refund(self, provider: str, charge_id: str) -> Refund | None:
+        raise NotKept
+
+    async def lock_refund(self, refund_id: int) -> Refund:
+        raise NotKept
+
+    async def begin_try(self, refund_id: int, within_s: float, *, is_urgent: bool) -> Refund | None:
+        raise NotKept
+
+    async def defer_refund(self, refund_id: int, pause_s: float, error: str) -> None:
+        raise NotKept
+
+    async def end_refund(self, refund_id: int, state: RefundState, error: str | None) -> None:
+        raise NotKept
 
 
 class FakeLanes:

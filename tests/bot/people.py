@@ -13,12 +13,17 @@ from kiebot.bot.settings import BotSettings
 from kiebot.delivery.outbox import Draft, say_of
 from kiebot.delivery.ports import Button, Keyboard
 from kiebot.generation.model import Generation
+from kiebot.payments.credit import Terms
 from tests.bot.doubles import FakeTx
 
 BOT_ID = 7000
 USERNAME = "kie_test_bot"
 SETTINGS = BotSettings(
-    markup=Decimal(2), bot_username=USERNAME, welcome_credits_millicredits=50_000, support_contact="@helper"
+    markup=Decimal(2),
+    bot_username=USERNAME,
+    payment_terms=Terms(Decimal(1), b"key of the tests"),
+    welcome_credits_millicredits=50_000,
+    support_contact="@helper",
 )
 _ids = itertools.count(1)
 
@@ -91,7 +96,7 @@ class Phone:
         await self.tx.ledger.grant(f"gift{next(_ids)}", self.user_id, credits * 1000, reason="test", actor="test")
 
     async def _receive(self, draft: Draft) -> None:
-        if draft.kind not in ("say", "draft_screen"):
+        if draft.kind not in ("say", "draft_screen") or draft.chat_id != self.chat_id:
             return
         said = say_of(draft.payload)
         assert 1 <= len(said.text) <= 4096

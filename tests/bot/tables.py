@@ -9,6 +9,7 @@ from uuid import UUID
 from kiebot.delivery.outbox import Draft
 from kiebot.generation.model import Artifact, Generation
 from kiebot.ledger.entries import Balance, Posting
+from kiebot.payments.model import Payment
 from kiebot.people import DraftRow, User
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
@@ -32,4 +33,6 @@ class Tables:
     chosen: set[int] = field(default_factory=set)
     blocked: set[int] = field(default_factory=set)
     drafts: dict[tuple[int, int], DraftRow] = field(default_factory=dict)
+    payments: dict[tuple[str, str], Payment] = field(default_factory=dict)
+    notes: list[tuple[str, dict[str, object]]] = field(default_factory=list)
     off: set[str] = field(default_factory=set)

@@ -93,7 +93,7 @@ async def test_another_users_work_cannot_be_seen_repeated_or_taken_back(anna: Ph
     assert anna.generations()[0].state is State.ACCEPTED
 
 
-async def test_too_few_credits_are_told_with_price_balance_and_whom_to_ask(handler: BotHandler) -> None:
+async def test_too_few_credits_are_told_with_price_and_balance_and_a_way_to_buy_more(handler: BotHandler) -> None:
     poor = Phone(BotHandler(dataclasses.replace(SETTINGS, welcome_credits_millicredits=1_000), BOT_ID), FakeTx())
     await opens(poor, "nano-banana-pro", "a cat")
     assert "more needed" in poor.screen.text
@@ -101,10 +101,12 @@ async def test_too_few_credits_are_told_with_price_balance_and_whom_to_ask(handl
     assert poor.generations() == []
     assert "Not enough credits" in poor.screen.text
     assert "you have 1 credit." in poor.screen.text
-    assert "@helper" in poor.screen.text
+    create = poor.button(CREATE)
+    await poor.presses_word("⭐ Top up")
+    assert "How many credits?" in poor.screen.text
     assert poor.tx.tables.wallets["wallet:42"].available == 1_000
     await poor.is_given(1_000)
-    await poor.presses_word(CREATE)  # the same screen sells once the credits are there
+    await poor.presses(create)  # the form stands where it was, and sells once the credits are there
     assert len(poor.generations()) == 1
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -7,8 +8,10 @@ import pytest
 from kiebot.bot.application import BotHandler
 from kiebot.bot.menu import commands, menus
 from kiebot.generation.catalog import kinds
+from kiebot.generation.tools import Limits
 from kiebot.texts import LANGUAGES
-from tests.bot.people import Phone
+from tests.bot.doubles import FakeTx
+from tests.bot.people import BOT_ID, SETTINGS, Phone
 
 CYRILLIC = re.compile("[а-яА-Я]")
 
@@ -98,3 +101,44 @@ async def test_balance_tells_what_is_reserved(anna: Phone) -> None:
     assert "1 work under way" in anna.screen.text
     assert str(50 - bought.quote.price_millicredits / 1000).rstrip("0").rstrip(".") in anna.screen.text
     assert "@helper" in anna.screen.text
+
+
+async def test_the_free_credits_of_a_day_are_told_once_and_given_once() -> None:
+    ben = Phone(BotHandler(dataclasses.replace(SETTINGS, daily_credits_millicredits=3_000), BOT_ID), FakeTx())
+    await ben.says("/start")
+    assert len(ben.drafts) == 2
+    assert any("Today's free credits: 3 credits." in shown.text for shown in ben.chat.values())
+    await ben.says("/balance")
+    assert len(ben.drafts) == 1
+    assert "You have 53 credits." in ben.screen.text
+
+
+async def test_a_limit_of_spending_is_refused_in_words(anna: Phone) -> None:
+    for limits, words in (
+        (Limits(spend_per_user=10), "One user may spend 0.01"),
+        (Limits(spend_per_day=10), "Today's"),
+    ):
+        settings = dataclasses.replace(SETTINGS, limits=limits)
+        phone = Phone(BotHandler(settings, BOT_ID), FakeTx())
+        await phone.says("/start")
+        await phone.presses_word("n1:example")
+        await phone.presses_word("f1:g:")
+        assert words in phone.screen.text
+        assert "Nothing was charged" in phone.screen.text
+        assert phone.generations() == []
+
+
+async def test_a_group_is_sent_no_bill(handler: BotHandler) -> None:
+    group = Phone(handler, FakeTx(), chat_id=-100)
+    command = [{"type": "bot_command", "offset": 0, "length": len("/topup@kie_test_bot")}]
+    await group.sends(text="/topup@kie_test_bot", entities=command)
+    assert "private chat" in group.screen.text
+    assert not group.has_button("t1:")
+
+
+async def test_an_old_button_for_a_package_that_is_gone_shows_those_on_sale(anna: Phone) -> None:
+    await anna.says("/topup")
+    stale = anna.button("t1:100")
+    await anna.presses(dataclasses.replace(stale, data=(stale.data or "").replace("t1:100", "t1:77")))
+    assert "not on sale" in anna.screen.text
+    assert anna.has_button("t1:100")

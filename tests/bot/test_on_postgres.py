@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
-from uuid import uuid4
-
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kiebot.bot.application import BotHandler
-from kiebot.delivery.outbox import Draft
 from kiebot.storage.transaction import Database
-from kiebot.wakeups import Advance, RefreshCard, Wakeup
+from kiebot.wakeups import Advance, RefreshCard
 from tests.bot.doubles import FakeTx
-from tests.bot.people import Phone, payload, photo
+from tests.bot.people import photo
+from tests.bot.stored import Queue, StoredPhone
 
 CREATE = "f1:g:"
-
-
-class Queue:
-    def __init__(self) -> None:
-        self.wakeups: list[Wakeup] = []
-
-    async def enqueue(self, wakeups: Sequence[Wakeup]) -> None:
-        self.wakeups.extend(wakeups)
-
-
-class StoredPhone(Phone):
-    """Every update in a transaction of its own, its messages in the outbox of the same."""
-
-    database: Database
-
-    async def update(self, **content: Any) -> list[Draft]:
-        async with self.database.transaction() as tx:
-            self.tx = cast(FakeTx, tx)  # the same port; only the double has tables to look into
-            drafts = await self.handler.handle(tx, payload(**content))
-            await tx.outbox.add_all(drafts, uuid4())
-            for draft in drafts:
-                await self._receive(draft)
-        self.drafts = drafts
-        return drafts
 
 
 async def test_a_whole_conversation_buys_once_shows_it_and_takes_it_back(

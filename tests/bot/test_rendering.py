@@ -18,6 +18,7 @@ from tests.bot.test_history import buys
 REASONS = (
     *("moderation", "input_fetch", "input", "provider_refused", "server", "timeout", "capacity", "empty_result"),
     *("answer_lost", "task_lost", "result_lost", "model_gone", "unknown_model", "expired", "cancelled", "unknown"),
+    "given_up",
 )
 CYRILLIC = re.compile("[а-яА-Я]")
 
@@ -121,6 +122,16 @@ def test_a_card_tells_where_the_work_stands(
     assert told in said.text
     assert "1.6 credits reserved" in said.text
     assert bool(said.keyboard) is (state is State.ACCEPTED)
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_the_card_of_a_work_that_must_wait_says_so_and_can_be_taken_back(renderer: Renderer, language: str) -> None:
+    waiting = work(language, state=State.ACCEPTED)
+    ahead, off = renderer.card(waiting, {"ahead": 3}), renderer.card(waiting, {"ahead": 3, "is_off": True})
+    assert "⏸" in off.text
+    assert "⏸" not in ahead.text
+    assert off.keyboard == ahead.keyboard
+    assert "c1:" in (off.keyboard[0][0].data or "")
 
 
 async def test_every_button_of_cards_and_outcomes_is_answered(anna: Phone, renderer: Renderer) -> None:

@@ -11,6 +11,7 @@ from kiebot.intake.drain import Malformed, UpdateHandler
 from kiebot.people import DraftRow
 from tests.bot.doubles import FakeTx
 from tests.bot.people import BOT_ID, SETTINGS, USERNAME, Phone, payload, photo
+from tests.bot.tables import NOW
 
 GROUP = -100500
 
@@ -90,10 +91,13 @@ async def test_a_block_is_remembered_until_the_user_writes_again(anna: Phone) ->
 
 async def test_a_banned_user_gets_one_sentence_and_nothing_happens(anna: Phone) -> None:
     await anna.says("/start")
-    anna.tx.tables.users[anna.user_id] = dataclasses.replace(anna.tx.tables.users[anna.user_id], is_banned=True)
+    anna.tx.tables.users[anna.user_id] = dataclasses.replace(anna.tx.tables.users[anna.user_id], banned_at=NOW)
+    keys = set()
     for text in ("/start", "hello"):
         (draft,) = await anna.says(text)
-        assert draft.payload["text"] == "You cannot use this bot."
+        assert "You cannot use this bot. Your credits stay as they are." in str(draft.payload["text"])
+        keys.add(draft.key)
+    assert len(keys) == 1, "the outbox takes a key once"
     assert anna.tx.tables.drafts == {}
 
 

@@ -10,9 +10,9 @@ from uuid import UUID
 
 from kiebot.errors import Refused
 from kiebot.generation.model import Artifact, AttemptState, Claim, Deferred, Generation, Order, State
-from kiebot.ids import hold_key, wallet_of
+from kiebot.ids import daily_key, hold_key, wallet_of
 from kiebot.ledger import rules
-from kiebot.ledger.entries import Balance, Contra, Millicredits, Posting
+from kiebot.ledger.entries import Balance, Contra, Kind, Millicredits, Posting
 from tests.bot.tables import NOW, NotKept, Tables
 
 
@@ -158,12 +158,27 @@ class FakeLedger:
     async def balance(self, user_id: int) -> Balance:
         return self._tx.tables.wallets.get(wallet_of(user_id), Balance(0, 0))
 
-    async def hold(self, generation_id: UUID, user_id: int, amount: Millicredits, *, max_open: int) -> None:
+    async def hold(
+        self,
+        generation_id: UUID,
+        user_id: int,
+        amount: Millicredits,
+        *,
+        max_open: int,
+        spend_per_user: Millicredits = 0,
+        spend_per_day: Millicredits = 0,
+    ) -> None:
         wallet = await self.balance(user_id)
         if wallet.open_count >= max_open:
             raise Refused("too_many_open", limit=max_open)
         if wallet.available < amount:
             raise Refused("not_enough", price=amount, available=wallet.available, missing=amount - wallet.available)
+        holds = [e for p in self._tx.tables.postings.values() if p.kind is Kind.HOLD for e in p.entries]
+        if spend_per_day and sum(e.delta_held for e in holds) + amount > spend_per_day:
+            raise Refused("spent_all", price=amount)
+        mine = sum(e.delta_held for e in holds if e.account == wallet_of(user_id))
+        if spend_per_user and mine + amount > spend_per_user:
+            raise Refused("spent_user", price=amount, limit=spend_per_user, spent=mine)
         self._post(rules.hold(generation_id, user_id, amount), opened=1)
 
     async def capture(
@@ -198,6 +213,30 @@ class FakeLedger:
             return False
         self._post(posting)
         return True
+
+    async def give_daily(self, user_id: int, amount: Millicredits) -> bool:
+        key = daily_key(user_id, f"{NOW:%Y-%m-%d}")
+        return await self.grant(key, user_id, amount, reason="daily", actor="bot", source=Contra.PROMOTIONS)
+
+    async def top_up(self, provider: str, charge_id: str, user_id: int, amount: Millicredits) -> bool:
+        posting = rules.top_up(provider, charge_id, user_id, amount)
+        if posting.key in self._tx.tables.postings:
+            return False
+        self._post(posting)
+        return True
+
+    async def set_aside(
+        self, refund_id: int, provider: str, user_id: int, most: Millicredits, *, reason: str, actor: str
+    ) -> Millicredits:
+        raise NotKept
+
+    async def refund(
+        self, refund_id: int, provider: str, *, amount: Millicredits, taken: Millicredits, reason: str, actor: str
+    ) -> bool:
+        raise NotKept
+
+    async def refund_void(self, refund_id: int, user_id: int, taken: Millicredits, *, reason: str, actor: str) -> bool:
+        raise NotKept
 
     async def settled(self, generation_id: UUID) -> Millicredits | None:
         raise NotKept

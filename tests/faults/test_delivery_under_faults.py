@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from kiebot.delivery.courier import MAX_TRIES, Courier
 from kiebot.delivery.outbox import Draft
-from kiebot.delivery.ports import Keyboard, Media, Messenger, Say, Sent
+from kiebot.delivery.ports import Bill, Keyboard, Media, Messenger, Say, Sent
 from kiebot.delivery.results import ResultSender
 from kiebot.errors import Permanent, RateLimited, Transient
 from kiebot.generation.model import Generation
@@ -53,6 +53,9 @@ class Telegram:
         await self._take()
         self.files += 1
         return Sent(1000 + self.files, (f"file-{self.files}",))
+
+    async def send_bill(self, chat_id: int, bill: Bill) -> Sent:
+        return await self.send_text(chat_id, bill.title)
 
     async def send_album(self, chat_id: int, media: Sequence[Media]) -> Sent:
         return await self.send_media(chat_id, media[0], "")

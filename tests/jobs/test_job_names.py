@@ -29,6 +29,7 @@ def test_every_kind_of_job_row_and_revision_has_an_id_of_its_own() -> None:
             names.advance(str(row), revision),
             names.deliver(row, revision),
             names.refresh_card(str(row), revision),
+            names.repay(row, revision),
         )
     ]
     assert len({job.id for job in jobs}) == len(jobs)

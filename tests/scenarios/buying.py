@@ -10,7 +10,7 @@ from kiebot.generation.fields import FieldKind, InputField
 from kiebot.generation.product import Model
 from kiebot.simulators.media import MediaSpec, make_media
 from kiebot.simulators.telegram.messages import ChatMessage, Readable
-from kiebot.simulators.users import SimUser
+from kiebot.simulators.users import Payment, SimUser
 
 CHEAP = "z-image"
 PROMPT = "a ginger cat rides a tram through the rain"
@@ -42,6 +42,19 @@ async def creates(anna: SimUser, wanted: Model | None = None, prompt: str = PROM
     await anna.sends(prompt)
     await anna.hears(can_create, timeout=PATIENCE_S)
     await anna.presses(CREATE)
+
+
+async def tops_up(anna: SimUser, credits: int) -> Payment:
+    """Buys credits for Stars, at a Star each, up to the receipt. Raises: LookupError, when the bot said no."""
+    await anna.sends("/topup")
+    await anna.hears("How many credits?", timeout=PATIENCE_S)
+    await anna.presses(f"{credits} credits · ⭐ {credits}")
+    bill = await anna.hears(lambda state: state.invoice is not None, timeout=PATIENCE_S)
+    payment = await anna.pays(bill)
+    if not payment.is_paid:
+        raise LookupError(payment.error or "nobody answered in time")
+    await anna.hears(f"⭐ {credits} paid", timeout=PATIENCE_S, ever=True)
+    return payment
 
 
 async def gets(anna: SimUser, wanted: str, timeout: float = PATIENCE_S) -> ChatMessage:

@@ -10,6 +10,7 @@ from sqlalchemy.engine import make_url
 
 from kiebot.engines import Engines
 from kiebot.storage.engine import make_engine
+from tests.scenarios.console import Run, console
 from tests.scenarios.crew import Crew
 from tests.scenarios.fleet import Fleet
 from tests.scenarios.world import World, open_world
@@ -34,6 +35,12 @@ async def world(database_url: str, redis_url: str, redis_prefix: str) -> AsyncIt
     """Both simulators and fresh stores, no replica yet."""
     async with open_world(database_url, redis_url, redis_prefix) as opened:
         yield opened
+
+
+@pytest.fixture
+def kiebot(world: World) -> Run:
+    """The command line with this world's settings."""
+    return console(world)
 
 
 @pytest.fixture

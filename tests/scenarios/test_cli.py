@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from click.testing import CliRunner
 
-from kiebot.cli import cli
 from kiebot.generation.catalog import models
 from kiebot.storage.migrate import HEAD
+from tests.scenarios.buying import creates, gets, gets_media, tops_up
+from tests.scenarios.console import Run
 from tests.scenarios.crew import Crew
 from tests.scenarios.fleet import ends
 from tests.scenarios.world import World
 
 KIEBOT = (sys.executable, "-m", "kiebot")
 WEBHOOK = "http://127.0.0.1:9/telegram/webhook"  # nobody listens there
-
-
-@dataclass(frozen=True)
-class Said:
-    status: int
-    out: str
-    error: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Awaitable[Said]]
-
-
-@pytest.fixture
-def kiebot(world: World) -> Run:
-    """Runs one command with this world's settings; `answers` is what the operator types."""
-
-    async def run(*arguments: str, answers: str = "", **environment: str) -> Said:
-        given = {**world.environment(), **environment}
-        invoke = CliRunner().invoke
-        result = await asyncio.to_thread(invoke, cli, list(arguments), input=answers, env=given)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return Said(result.exit_code, result.stdout, result.stderr)
-
-    return run
 
 
 # Schema and status
@@ -216,6 +182,50 @@ async def test_nobody_is_brought_below_zero_and_a_dry_run_says_so_too(world: Wor
         assert (said.status, said.error) == (1, "Error: the wallet has less than that\n")
     assert await world.available(77) == 0
     assert (await kiebot("ledger", "grant", "77", "0.0001", "--key", "k", "--reason", "r")).status == 2
+    assert (await kiebot("ledger", "verify")).status == 0
+
+
+async def test_stars_become_credits_and_a_work_and_go_back_once(world: World, crew: Crew, kiebot: Run) -> None:
+    for _ in range(2):
+        crew.start(WELCOME_CREDITS="0")
+    anna = world.tg.user(510)
+    payment = await tops_up(anna, 50)
+    await creates(anna)
+    await gets_media(anna)
+    await world.settles()
+    spent = 50_000 - await world.available(510)
+    assert spent > 0
+    assert (await kiebot("ledger", "reconcile", "--fresh", "0")).out.startswith("1 payments, 0 refunds, 0 differences")
+
+    refund = ("ledger", "refund", str(payment.charge_id), "--reason", "sorry", "--actor", "ann")
+    tried = await kiebot(*refund, "--dry-run")
+    assert tried.out.startswith("would be refunded; ")
+    assert world.tg.journal.calls("refundStarPayment") == []
+    for _ in range(2):
+        done = await kiebot(*refund)
+        assert (done.status, done.out.startswith("refunded; "), " owed" in done.out) == (0, True, True)
+    await gets(anna, "⭐ 50 went back to you.")
+    await world.settles()
+    assert len(world.tg.journal.calls("refundStarPayment")) == 1
+    assert await world.available(510) == 0
+    assert await world.scalar("SELECT available FROM accounts WHERE key = 'receivable'") == -spent
+    assert (await kiebot("ledger", "reconcile", "--fresh", "0")).status == 0
+    assert (await kiebot("ledger", "verify")).status == 0
+    unknown = await kiebot("ledger", "refund", "stx0", "--reason", "typo")
+    assert (unknown.status, "no such payment" in unknown.error) == (1, True)
+
+
+async def test_reconcile_tells_what_was_never_seen_and_books_it_when_told_to(world: World, kiebot: Run) -> None:
+    anna = world.tg.user(511)
+    source = {"type": "user", "transaction_type": "invoice_payment", "user": anna.user, "invoice_payload": "?"}
+    world.tg.bot.till.transactions.append({"id": "stx1", "date": 1_700_000_000, "amount": 70, "source": source})
+    told = await kiebot("ledger", "reconcile")
+    assert told.status == 1
+    assert "paid, never seen here: stx1  user 511  70 Stars\n" in told.out
+    assert (await kiebot("ledger", "reconcile", "--since", "2024-01-01")).status == 0
+    assert (await kiebot("ledger", "reconcile", "--apply")).status == 0
+    assert await world.available(511) == 70_000
+    assert (await kiebot("ledger", "reconcile")).status == 0
     assert (await kiebot("ledger", "verify")).status == 0
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from tests.scenarios.buying import creates, gets_media
+from tests.scenarios.buying import creates, gets_media, tops_up
 from tests.scenarios.crew import Crew
 from tests.scenarios.gate import Balancer, free_port
 from tests.scenarios.world import World
@@ -52,6 +52,9 @@ async def test_two_replicas_take_updates_by_one_webhook(world: World, crew: Crew
     anna = world.tg.user(500)
     await creates(anna)
     await gets_media(anna)
+    before = await world.available(500)
+    await tops_up(anna, 50)
+    assert await world.available(500) == before + 50_000
 
     assert await crew.stop(first) == 0
     await greet(world, range(600, 610))

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from kiebot.clock import SystemClock
 from kiebot.delivery.courier import Courier
 from kiebot.delivery.outbox import Draft
-from kiebot.delivery.ports import Keyboard, Media, Sent
+from kiebot.delivery.ports import Bill, Keyboard, Media, Sent
 from kiebot.delivery.results import ResultSender
 from kiebot.ids import new_id
 from kiebot.storage.transaction import Database
@@ -42,6 +42,9 @@ class SlowTelegram:
 
     async def send_media(self, chat_id: int, media: Media, caption: str, keyboard: Keyboard = ()) -> Sent:
         return await self.send_text(chat_id, caption)
+
+    async def send_bill(self, chat_id: int, bill: Bill) -> Sent:
+        return await self.send_text(chat_id, bill.title)
 
     async def send_album(self, chat_id: int, media: Sequence[Media]) -> Sent:
         return await self.send_text(chat_id, "")

@@ -20,12 +20,16 @@ async def grant(database: Database, amount: int, key: str = "g1") -> bool:
         return await tx.ledger.grant(key, ANNA, amount, reason="test", actor="tester")
 
 
-async def held(database: Database, amount: int, *, max_open: int = 20) -> UUID:
+async def held(
+    database: Database, amount: int, *, max_open: int = 20, user: int = ANNA, per_user: int = 0, per_day: int = 0
+) -> UUID:
     generation_id = uuid4()
-    order = Order(generation_id, str(generation_id), ANNA, 1, "m", {}, Quoted(amount // 2, amount), "en")
+    order = Order(generation_id, str(generation_id), user, 1, "m", {}, Quoted(amount // 2, amount), "en")
     async with database.transaction() as tx:
         await tx.generations.add(order)
-        await tx.ledger.hold(generation_id, ANNA, amount, max_open=max_open)
+        await tx.ledger.hold(
+            generation_id, user, amount, max_open=max_open, spend_per_user=per_user, spend_per_day=per_day
+        )
     return generation_id
 
 
@@ -125,3 +129,73 @@ async def test_running_slots_are_given_and_taken_with_the_money(database: Databa
         await tx.ledger.capture(generation, ANNA, None, slot=True)
         wallet = await tx.ledger.balance(ANNA)
     assert (wallet.running, wallet.open_count) == (0, 0)
+
+
+async def test_a_user_spends_no_more_than_the_limit_of_a_day_however_many_ask_at_once(database: Database) -> None:
+    await grant(database, 50_000)
+    buys = (held(database, 1000, max_open=1000, per_user=7500) for _ in range(30))
+    results = await asyncio.gather(*buys, return_exceptions=True)
+    refused = [r for r in results if isinstance(r, Refused)]
+    assert len(results) - len(refused) == 7
+    assert {r.code for r in refused} == {"spent_user"}
+    assert refused[-1].facts["limit"] == 7500
+    assert await balance(database) == (43_000, 7000)
+
+
+async def test_all_together_spend_no_more_than_the_limit_of_a_day(database: Database) -> None:
+    users = range(100, 110)
+    async with database.transaction() as tx:
+        for user in users:
+            await tx.ledger.grant(f"g{user}", user, 10_000, reason="test", actor="tester")
+    buys = [held(database, 1000, user=user, per_day=12_500) for user in users for _ in range(3)]
+    results = await asyncio.gather(*buys, return_exceptions=True)
+    assert sum(isinstance(r, UUID) for r in results) == 12
+    assert {r.code for r in results if isinstance(r, Refused)} == {"spent_all"}
+
+
+@pytest.mark.parametrize("limits", [{"per_user": 1000}, {"per_day": 1000}])
+async def test_what_comes_back_may_be_spent_again_the_same_day(database: Database, limits: dict[str, int]) -> None:
+    await grant(database, 5000)
+    failed = await held(database, 1000, **limits)
+    with pytest.raises(Refused, match="spent"):
+        await held(database, 10, **limits)
+    async with database.transaction() as tx:
+        await tx.ledger.void(failed, ANNA, "test", slot=False)
+    cheaper = await held(database, 1000, **limits)
+    async with database.transaction() as tx:
+        await tx.ledger.capture(cheaper, ANNA, 400, slot=False)
+    await held(database, 600, **limits)
+    with pytest.raises(Refused, match="spent"):
+        await held(database, 10, **limits)
+
+
+async def test_a_new_day_begins_with_nothing_spent(database: Database, engine: AsyncEngine) -> None:
+    await grant(database, 5000)
+    yesterdays = await held(database, 1000, per_user=1000, per_day=1000)
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE accounts SET spent_on = spent_on - 1 WHERE spent > 0"))
+        await connection.execute(text("UPDATE spending SET day = day - 1"))
+        await connection.execute(text("ALTER TABLE holds DISABLE TRIGGER USER"))
+        await connection.execute(text("UPDATE holds SET held_at = held_at - interval '1 day'"))
+        await connection.execute(text("ALTER TABLE holds ENABLE TRIGGER USER"))
+    await held(database, 1000, per_user=1000, per_day=1000)
+    async with database.transaction() as tx:  # what comes back of yesterday is not today's to spend
+        await tx.ledger.void(yesterdays, ANNA, "test", slot=False)
+    with pytest.raises(Refused, match="spent_user"):
+        await held(database, 10, per_user=1000, per_day=1000)
+
+
+async def test_too_little_money_is_told_before_any_limit(database: Database) -> None:
+    await grant(database, 500)
+    with pytest.raises(Refused, match="not_enough"):
+        await held(database, 1000, per_user=100, per_day=100)
+
+
+async def test_the_free_credits_of_a_day_are_given_once_also_to_two_at_once(database: Database) -> None:
+    async def visit() -> bool:
+        async with database.transaction() as tx:
+            return await tx.ledger.give_daily(ANNA, 3000)
+
+    assert sorted(await asyncio.gather(*(visit() for _ in range(5)))) == [False] * 4 + [True]
+    assert not await visit()
+    assert await balance(database) == (3000, 0)

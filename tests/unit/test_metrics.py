@@ -27,6 +27,7 @@ FIXED_WORDS = {
     "status",
     "part",
     "version",
+    "provider",
 }
 
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from kiebot.clock import ManualClock
 from kiebot.errors import Fenced, Permanent, RateLimited, Transient
-from kiebot.intake.checkout import is_pre_checkout
+from kiebot.intake.checkout import CheckoutDesk, is_pre_checkout
 from kiebot.intake.poller import Poller, PollTiming
 from kiebot.intake.ports import Conflict, FenceRow, RawUpdate
 from kiebot.lease.protocol import Lease, StoreUnreachable
@@ -148,7 +148,7 @@ class World:
             self.telegram,
             self.postgres,
             self.queue,
-            self.desk,
+            CheckoutDesk(self.desk),
             clock=self.clock,
             timing=PollTiming(wakeup_s=0.01),
             prepare=self.prepare,

@@ -6,6 +6,7 @@ Presses are routed by the prefix of their body ("f1", "k1", ...); the digit is t
 
 from __future__ import annotations
 
+from kiebot.bot.admin import table as admin
 from kiebot.bot.handlers import (
     balance,
     blocks,
@@ -17,13 +18,32 @@ from kiebot.bot.handlers import (
     media,
     models,
     others,
+    payments,
     start,
     terms,
     text,
+    topup,
 )
 from kiebot.bot.routing import Route
 
-_TOPICS = (blocks, start, help, balance, models, history, cancel, terms, language, create, media, text, others)
+_TOPICS = (
+    blocks,
+    payments,
+    start,
+    help,
+    balance,
+    topup,
+    models,
+    history,
+    cancel,
+    terms,
+    language,
+    admin,
+    create,
+    media,
+    text,
+    others,
+)
 
 
 def handlers() -> list[Route]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kiebot.bot.press import IN_PLACE
 from kiebot.bot.routing import command, pressed
-from kiebot.bot.screens import HISTORY, home_button
+from kiebot.bot.screens import HISTORY, TOP_UP, home_button
 from kiebot.bot.unit import Unit
 from kiebot.bot.words import ask_whom, credits
 
@@ -23,7 +23,10 @@ async def balance(unit: Unit) -> None:
             )
         )
     parts.append(ask_whom(to, unit.settings.support_contact))
-    keyboard = ((unit.button(unit.t("🗂 My works"), HISTORY, IN_PLACE), home_button(unit)),)
+    keyboard = (
+        (unit.button(unit.t("⭐ Top up"), TOP_UP, IN_PLACE),),
+        (unit.button(unit.t("🗂 My works"), HISTORY, IN_PLACE), home_button(unit)),
+    )
     unit.say("\n\n".join(parts), keyboard, edit=unit.screen_id)
 
 

@@ -61,7 +61,7 @@ async def _current_pressed(unit: Unit, kept: Kept, action: Action) -> None:
         case Event.CONFIRM:
             await _confirm(unit, kept, model)
         case Event.LEAVE:
-            show_models(unit, model.kind, 0, edit=unit.screen_id)
+            await show_models(unit, model.kind, 0, edit=unit.screen_id)
         case Event.CANCEL:
             await clear_desk(unit)
             await show_home(unit, note=unit.t("The form is cleared."), edit=unit.screen_id)
@@ -89,7 +89,7 @@ async def _confirm(unit: Unit, kept: Kept, model: Model) -> None:
     try:
         generation = await service.accept(unit.tx, order, unit.settings.limits)
     except Refused as error:
-        note = refusal(unit.translator, error, unit.settings.support_contact)
+        note = refusal(unit.translator, error)
         await show_form(unit, session, model, note=note, edit=unit.screen_id)
         return
     done = msgspec.structs.replace(session, is_done=True, bought=kept.stamp, number=generation.number)

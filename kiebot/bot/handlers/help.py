@@ -16,7 +16,10 @@ async def help(unit: Unit) -> None:
             "You pay only for what is made: if it fails, all credits come back by themselves. "
             "While it waits, you can take it back."
         ),
-        unit.t("/models – what I can make\n/balance – your credits\n/history – your works\n/cancel – stop what waits"),
+        unit.t(
+            "/models – what I can make\n/balance – your credits\n/topup – buy credits\n"
+            "/history – your works\n/cancel – stop what waits"
+        ),
         ask_whom(unit.translator, unit.settings.support_contact),
     ]
     unit.say("\n\n".join(parts), ((home_button(unit),),), edit=unit.screen_id)

@@ -15,14 +15,14 @@ async def models(unit: Unit) -> None:
 
 async def shelf(unit: Unit) -> None:
     """k1 · k1:<shelf>:<page>"""
-    if not show_models(unit, unit.argument(0), unit.number(1), edit=unit.screen_id):
+    if not await show_models(unit, unit.argument(0), unit.number(1), edit=unit.screen_id):
         show_kinds(unit, edit=unit.screen_id)
 
 
 async def fitting_shelf(unit: Unit) -> None:
     """o1 · o1:<shelf>:<page>: only models that can use what was sent before."""
     session = (await unit.load()).session
-    if not show_models(unit, unit.argument(0), unit.number(1), only_for=session, edit=unit.screen_id):
+    if not await show_models(unit, unit.argument(0), unit.number(1), only_for=session, edit=unit.screen_id):
         show_offer(unit, session, edit=unit.screen_id)
 
 

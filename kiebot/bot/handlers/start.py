@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kiebot.bot.desk import open_model
+from kiebot.bot.handlers.topup import TOP_UP_LINK, show_packages
 from kiebot.bot.routing import command, pressed
 from kiebot.bot.screens import show_home
 from kiebot.bot.session import Session
@@ -15,8 +16,11 @@ MODEL_LINK = "m_"  # /start m_<slug> opens a model
 
 
 async def start(unit: Unit) -> None:
-    """The main menu, or the model a link names."""
+    """The main menu, or the model or the packages a link names."""
     payload = (unit.message.text or "").partition(" ")[2].strip()
+    if payload == TOP_UP_LINK:
+        await show_packages(unit)
+        return
     if not payload.startswith(MODEL_LINK):
         await show_home(unit, is_first=True)
         return
@@ -38,11 +42,14 @@ async def example(unit: Unit) -> None:
     kept = await unit.load()
     prompt = unit.t("A ginger cat in a spacesuit waters tulips on the Moon, soft morning light")
     begun = Session(prompt=prompt, bought=kept.session.bought, number=kept.session.number)
-    await open_model(unit, _cheapest(), begun, edit=unit.screen_id)
+    await open_model(unit, await _cheapest(unit), begun, edit=unit.screen_id)
 
 
-def _cheapest() -> Model:
-    return min(models_of("image"), key=lambda model: price_from(model, 1).price_millicredits)
+async def _cheapest(unit: Unit) -> Model:
+    """Of those that are on, as far as any is."""
+    off = {each.model_id for each in await unit.tx.switches.off()}
+    on_sale = [model for model in models_of("image") if model.id not in off] or models_of("image")
+    return min(on_sale, key=lambda model: price_from(model, 1).price_millicredits)
 
 
 ROUTES = (command("start", start), pressed("n1:home", home), pressed("n1:example", example))

@@ -12,6 +12,7 @@ async def terms(unit: Unit) -> None:
     parts = [
         unit.t("The price is shown before you start, and you never pay more than it says."),
         unit.t("What fails, for whatever reason, costs nothing: the credits come back by themselves."),
+        unit.t("Credits are bought with Telegram Stars. For questions of payment and refunds there is /paysupport."),
         unit.t(
             "Your text and files go to KIE.ai, which runs the models. Its makers refuse some content; "
             "such works are not charged."

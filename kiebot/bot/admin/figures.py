@@ -1,0 +1,118 @@
+"""/stats: people, works, money and margins, from the rows themselves."""
+
+from __future__ import annotations
+
+from kiebot.admin.model import ModelDay, MoneyDay, PeopleDay, Statistics, Totals
+from kiebot.bot.admin.screens import show, title_of, whole, words
+from kiebot.bot.press import IN_PLACE
+from kiebot.bot.unit import Unit
+from kiebot.generation.pricing import credits_text
+
+MOST_DAYS = 14  # what fits one message, with the models
+MOST_MODELS = 15
+
+
+async def stats(unit: Unit) -> None:
+    """/stats DAYS"""
+    given = words(unit, 1)
+    await _show(unit, (whole(given[0]) if given else None) or 1)
+
+
+async def pressed(unit: Unit) -> None:
+    """z6:<days>"""
+    await _show(unit, unit.number(0))
+
+
+async def _show(unit: Unit, days: int) -> None:
+    found = await unit.tx.statistics.read(days=min(max(days, 1), MOST_DAYS))
+    days_text = "\n".join(_day(unit, *pair) for pair in zip(found.people, found.money, strict=True))
+    parts = [_totals(unit, found.totals), days_text, _models(unit, found), _kie(unit, found)]
+    row = (
+        unit.button(unit.t("Today"), "z6:1", IN_PLACE),
+        unit.button(unit.t("7 days"), "z6:7", IN_PLACE),
+        unit.button(unit.t("14 days"), "z6:14", IN_PLACE),
+    )
+    show(unit, "\n\n".join(filter(None, parts)), (row,))
+
+
+def _totals(unit: Unit, totals: Totals) -> str:
+    return "\n".join(
+        [
+            unit.t(
+                "Users: {users}; {day} active in a day, {week} in a week; {gone} blocked the bot, {banned} are blocked",
+                users=totals.users,
+                day=totals.active_day,
+                week=totals.active_week,
+                gone=totals.blocked_bot,
+                banned=totals.banned,
+            ),
+            unit.t(
+                "In wallets: {available}, reserved: {held}",
+                available=credits_text(totals.available),
+                held=credits_text(totals.held),
+            ),
+            unit.t(
+                "Works: {states}",
+                states=", ".join(f"{state} {count}" for state, count in sorted(totals.states.items())) or "–",
+            ),
+            unit.t(
+                "Waiting: {updates} updates, {messages} messages; {letters} dead letters",
+                updates=totals.updates_waiting,
+                messages=totals.messages_waiting,
+                letters=totals.letters,
+            ),
+        ]
+    )
+
+
+def _day(unit: Unit, people: PeopleDay, money: MoneyDay) -> str:
+    return unit.t(
+        "{day}: {new} new, {buyers} buying, {updates} updates; "
+        "reserved {held}, taken {taken}, given back {voided}, granted {granted}; "
+        "paid ⭐ {stars}, refunded ⭐ {refunded}",
+        day=f"{people.day:%d.%m}",
+        new=people.new_users,
+        buyers=people.buyers,
+        updates=people.updates,
+        held=credits_text(money.held),
+        taken=credits_text(money.taken),
+        voided=credits_text(money.voided),
+        granted=credits_text(money.granted),
+        stars=money.stars_paid,
+        refunded=money.stars_refunded,
+    )
+
+
+def _models(unit: Unit, found: Statistics) -> str:
+    lines = [_model(unit, each) for each in found.models[:MOST_MODELS]]
+    if len(found.models) > MOST_MODELS:
+        lines.append("…")
+    return "\n".join(lines)
+
+
+def _model(unit: Unit, each: ModelDay) -> str:
+    return unit.t(
+        "{day} {model}: {good} made, {bad} failed, taken {taken}; of {known} known: KIE {cost}, margin {margin}",
+        day=f"{each.day:%d.%m}",
+        model=title_of(each.model_id),
+        good=each.succeeded,
+        bad=each.failed,
+        taken=credits_text(each.taken),
+        known=each.known,
+        cost=credits_text(each.known_consumed),
+        margin=credits_text(each.margin),
+    )
+
+
+def _kie(unit: Unit, found: Statistics) -> str:
+    cost = sum(each.known_consumed for each in found.models)
+    margin = sum(each.margin for each in found.models)
+    if not found.models:
+        return ""
+    usd = unit.settings.kie_credit_usd * cost / 1000
+    return unit.t(
+        "KIE took {cost} credits (about {usd} USD), margin {margin} credits, as far as known.",
+        cost=credits_text(cost),
+        usd=f"{usd:.2f}",
+        margin=credits_text(margin),
+    )

@@ -1,0 +1,126 @@
+"""Works of all users, without their words and files: where one stands, what became of its messages, and a push."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from kiebot.admin.model import Act, Action, AttemptLine, MessageLine, WorkLine
+from kiebot.bot.admin.confirm import ask
+from kiebot.bot.admin.screens import pager, show, stamp, title_of, whole, words
+from kiebot.bot.press import IN_PLACE
+from kiebot.bot.screens import pairs
+from kiebot.bot.unit import Unit
+from kiebot.bot.words import credits, line, state_word
+from kiebot.delivery.ports import Keyboard
+from kiebot.generation.model import Generation, State
+
+PER_PAGE = 8
+_SHOWN_ERROR = 150
+
+
+async def work(unit: Unit) -> None:
+    """/work NUMBER"""
+    given = words(unit, 1)
+    number = whole(given[0]) if given else None
+    if number is None:
+        await _show_page(unit, 0)
+    else:
+        await _show_work(unit, number)
+
+
+async def pressed(unit: Unit) -> None:
+    """z5:l:<page> · z5:v:<number> · z5:d:<number> · z5:h:<number> · z5:x:<number>"""
+    number = unit.number(1)
+    match unit.argument(0):
+        case "v":
+            await _show_work(unit, number)
+        case "d":
+            await ask(unit, Act(Action.REDELIVER, str(number)))
+        case "h":
+            await ask(unit, Act(Action.HURRY, str(number)))
+        case "x":
+            await ask(unit, Act(Action.GIVE_UP, str(number)))
+        case _:
+            await _show_page(unit, number)
+
+
+async def _show_page(unit: Unit, page: int) -> None:
+    found = await unit.tx.works.page(most=PER_PAGE + 1, skip=page * PER_PAGE)
+    shown = found[:PER_PAGE]
+    text = "\n".join(_line(each) for each in shown) or unit.t("Nothing made yet.")
+    buttons = [unit.button(f"№ {each.number}", f"z5:v:{each.number}", IN_PLACE) for each in shown]
+    show(unit, text, (*pairs(buttons), *pager(unit, "z5:l", page, has_more=len(found) > PER_PAGE)))
+
+
+async def _show_work(unit: Unit, number: int) -> None:
+    generation_id = await unit.tx.works.id_of(number)
+    found = None if generation_id is None else await unit.tx.generations.get(generation_id)
+    if found is None:
+        show(unit, unit.t("I do not find this work."))
+        return
+    attempts = await unit.tx.works.attempts(found.id)
+    messages = await unit.tx.works.messages(found.id)
+    parts = [
+        _facts(unit, found),
+        "\n".join(_attempt(unit, each) for each in attempts),
+        "\n".join(_message(unit, each) for each in messages),
+    ]
+    show(unit, "\n\n".join(filter(None, parts)), _ways(unit, found))
+
+
+def _facts(unit: Unit, found: Generation) -> str:
+    lines = [
+        f"№ {found.number} · {title_of(found.model_id)} · {found.id}",
+        unit.t("User {user}, {state}", user=found.user_id, state=state_word(unit.translator, found)),
+        unit.t(
+            "Price {price}, KIE's price {cost}",
+            price=credits(unit.translator, found.quote.price_millicredits),
+            cost=credits(unit.translator, found.quote.cost_millicredits),
+        ),
+        unit.t(
+            "Accepted {accepted}, submitted {submitted}, finished {finished}",
+            accepted=stamp(found.accepted_at),
+            submitted=_when(found.submitted_at),
+            finished=_when(found.finished_at),
+        ),
+    ]
+    if found.failure:
+        lines.append(f"{found.failure}: {line(found.detail or '', _SHOWN_ERROR)}")
+    return "\n".join(lines)
+
+
+def _attempt(unit: Unit, attempt: AttemptLine) -> str:
+    consumed = attempt.consumed_millicredits
+    took = unit.t("KIE took {amount}", amount=credits(unit.translator, consumed)) if consumed is not None else ""
+    parts = [attempt.state, attempt.task_id or "", took, line(attempt.error or "", _SHOWN_ERROR)]
+    return " · ".join([unit.t("Try {number}", number=attempt.no), *filter(None, parts)])
+
+
+def _message(unit: Unit, message: MessageLine) -> str:
+    if message.sent_at is not None:
+        became = unit.t("sent {time}", time=stamp(message.sent_at))
+    elif message.buried_at is not None:
+        became = unit.t("given up {time}: {why}", time=stamp(message.buried_at), why=line(message.reason or "", 80))
+    else:
+        became = unit.t("waits")
+    return f"{message.kind} · {became}"
+
+
+def _ways(unit: Unit, found: Generation) -> Keyboard:
+    number = found.number
+    user = unit.button(unit.t("👤 User"), f"z2:c:{found.user_id}", IN_PLACE)
+    if found.state is State.SUBMITTING:
+        return ((user,),)
+    if found.state.is_final:
+        return ((unit.button(unit.t("📥 Deliver again"), f"z5:d:{number}", IN_PLACE), user),)
+    hurry = unit.button(unit.t("⏩ Look now"), f"z5:h:{number}", IN_PLACE)
+    return ((hurry, unit.button(unit.t("🛑 Stop"), f"z5:x:{number}", IN_PLACE)), (user,))
+
+
+def _line(each: WorkLine) -> str:
+    state = each.failure or each.state
+    return f"№ {each.number} · {each.user_id} · {title_of(each.model_id)} · {state} · {stamp(each.accepted_at)}"
+
+
+def _when(at: datetime | None) -> str:
+    return stamp(at) if at is not None else "–"

@@ -1,0 +1,74 @@
+"""Booking a payment that was made: once per charge, whatever its invoice says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import structlog
+
+from kiebot.delivery.outbox import Draft, say_payload
+from kiebot.errors import KeyReused
+from kiebot.observe.metrics import METRICS
+from kiebot.payments import invoice
+from kiebot.payments.model import STARS, Payment
+from kiebot.payments.packages import credits_for
+from kiebot.payments.ports import Words
+from kiebot.store import Tx
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What payments are measured by: the price, and the key that signed the invoices."""
+
+    stars_per_credit: Decimal
+    key: bytes = field(repr=False)
+
+
+def stars_payment(
+    terms: Terms, *, charge_id: str, user_id: int, amount: int, currency: str, payload: str, language: str
+) -> Payment:
+    """What these Stars bought: what the invoice promised, or by the amount when it promised this payer nothing.
+
+    An invoice that ended after the pre-checkout said yes still counts.
+    """
+    offered = invoice.read(payload, terms.key)
+    problem = invoice.problem_of(offered, user_id=user_id, amount=amount, currency=currency)
+    promised = offered is not None and not problem
+    credits = offered.credits * 1000 if promised and offered else credits_for(amount, terms.stars_per_credit)
+    spoken = offered.language if promised and offered else language
+    return Payment(STARS, charge_id, user_id, amount, currency, credits, spoken, payload[:256], problem)
+
+
+async def credit(tx: Tx, payment: Payment, words: Words) -> Draft | None:
+    """Row, posting and receipt, in the caller's transaction. None: this charge was booked before, or is put aside.
+
+    A charge id that comes again with another payer or amount is nobody's retry: it is put aside with an alarm, and no
+    credits move.
+    """
+    try:
+        is_new = await tx.payments.add(payment)
+    except KeyReused:
+        await _alarm(tx, payment, "mismatch")
+        return None
+    if not is_new:
+        METRICS.payments.labels(provider=payment.provider, outcome="repeated").inc()
+        return None
+    await tx.ledger.top_up(payment.provider, payment.charge_id, payment.user_id, payment.credits)
+    if payment.problem:
+        await _alarm(tx, payment, payment.problem)
+    METRICS.payments.labels(provider=payment.provider, outcome="credited").inc()
+    log.info("payment.credited", charge_id=payment.charge_id, user_id=payment.user_id, amount=payment.amount)
+    balance = await tx.ledger.balance(payment.user_id)
+    said = words.credited(payment, balance.available)
+    return Draft(payment.user_id, "say", say_payload(said), key=f"receipt:{payment.provider}:{payment.charge_id}")
+
+
+async def _alarm(tx: Tx, payment: Payment, why: str) -> None:
+    """Loud in the log and the metrics, and kept: an operator has to look."""
+    METRICS.payments.labels(provider=payment.provider, outcome=why).inc()
+    facts = {"charge_id": payment.charge_id, "user_id": payment.user_id, "amount": payment.amount, "why": why}
+    log.error("payment.alarm", **facts)
+    await tx.payments.note("payment.alarm", payment.provider, facts | {"payload": payment.payload})
