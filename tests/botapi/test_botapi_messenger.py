@@ -8,7 +8,7 @@ import pytest
 
 from kiebot.botapi.connection import close_bot, make_bot
 from kiebot.botapi.messenger import TelegramMessenger
-from kiebot.delivery.ports import Button, ChatGone, ChatMigrated, Media, MediaRefused, MessageGone
+from kiebot.delivery.ports import Bill, Button, ChatGone, ChatMigrated, Media, MediaRefused, MessageGone
 from kiebot.errors import Permanent, Transient
 from tests.botapi.conftest import Telegram, write_png
 from tests.simulators.telegram_kit import MP3, MP4
@@ -259,3 +259,16 @@ async def test_a_lone_slow_answer_is_waited_for(telegram: Telegram, messenger: T
     telegram.sim.faults.delays("sendMessage", 0.3)
     await messenger.send_text(anna.chat_id, "late")
     assert anna.last_message.text == "late"
+
+
+async def test_a_bill_asks_for_stars_and_shows_its_payload_to_nobody(
+    telegram: Telegram, messenger: TelegramMessenger
+) -> None:
+    anna = telegram.sim.user()
+    sent = await messenger.send_bill(anna.chat_id, Bill("100 credits", "For pictures.", "signed", 200, "topup"))
+    shown = anna.last_message
+    assert shown.message_id == sent.message_id
+    assert shown.invoice is not None
+    assert (shown.invoice["currency"], shown.invoice["total_amount"]) == ("XTR", 200)
+    assert "payload" not in shown.invoice
+    assert shown.invoice_payload == "signed"
