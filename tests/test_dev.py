@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -84,6 +85,12 @@ def test_help_and_mistakes_need_no_environment(clone: Path) -> None:
     assert mistake.returncode == 2
     assert "./dev COMMAND" in mistake.stderr
     assert not (clone / ".dev").exists()
+
+
+def test_every_command_that_help_lists_is_known(clone: Path) -> None:
+    listed = re.findall(r"^  ([a-z]+) ", dev(clone, "help").stdout, re.MULTILINE)
+    assert len(listed) > 8
+    assert [name for name in listed if dev(clone, name).returncode == 2] == []
 
 
 def test_run_wants_to_know_what(clone: Path) -> None:
