@@ -121,6 +121,12 @@ class Metrics:
         self.outbox_pending = self._asked("outbox_pending", "messages decided and not sent, of the cluster")
         self.messages = self._counter("messages_total", "outbox rows worked on", ["kind", "outcome"])
         self.ledger_entries = self._counter("ledger_entries_total", "entries written to the ledger", ["kind"])
+        self.ledger_broken = self._asked(
+            "ledger_broken", "invariants of the money found broken when last checked; anything above 0 is an alarm"
+        )
+        self.ledger_checked_timestamp_seconds = self._asked(
+            "ledger_checked_timestamp_seconds", "Unix time of this replica's last check of the money"
+        )
 
     def _describe_services(self) -> None:
         self.kie_requests = self._counter("kie_requests_total", "requests to KIE", ["endpoint", "outcome"])
