@@ -1,9 +1,10 @@
 """What the speed of kiebot is measured by: each benchmark prints a ratio against a baseline run beside it.
 
-    python -m benchmarks [tap | updates | queue | all] [--rounds 5]
+    python -m benchmarks [tap | updates | holds | queue | all] [--rounds 5]
 
 - `tap`: from a user's tap to the answer, at 20 and 50 taps a second over many chats.
 - `updates`: a backlog of updates that waits at Telegram, until each of them is answered.
+- `holds`: the one statement of a hold through the repository, against bare asyncpg.
 - `queue`: the job queue alone, no-op jobs (also `python benchmarks/job_queue.py`).
 
 Everything is real but Telegram and KIE, which are simulators in this process; replicas are processes of their own on

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [tap | updates | queue | all] [--rounds 5]`"""
+"""`python -m benchmarks [tap | updates | holds | queue | all] [--rounds 5]`"""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import asyncio
 import time
 
 import benchmarks
-from benchmarks import job_queue, tap, updates
+from benchmarks import holds, job_queue, tap, updates
 from benchmarks.rig.report import machine
 from benchmarks.rig.stage import open_house
 
-COMPARISONS = {"tap": tap.compare, "updates": updates.compare}
+COMPARISONS = {"tap": tap.compare, "updates": updates.compare, "holds": holds.compare}
 
 
 async def compare(names: list[str], rounds: int) -> None:
