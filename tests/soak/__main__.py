@@ -6,9 +6,9 @@ import argparse
 import sys
 
 from tests import soak
-from tests.soak import ledger
+from tests.soak import crashpoints, ledger
 
-COMMANDS = {"ledger": ledger}
+COMMANDS = {"ledger": ledger, "crashpoints": crashpoints}
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
     for name, module in COMMANDS.items():
         module.add_arguments(commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0]))
     options = parser.parse_args()
-    return COMMANDS[options.name].run(options)
+    return int(COMMANDS[options.name].run(options))
 
 
 if __name__ == "__main__":
