@@ -27,6 +27,7 @@ from tests.scenarios.buying import CREATE
 from tests.scenarios.world import World, open_world
 
 RESUME_S = 20.0
+LONGEST_S = 50.0  # of a whole story
 _people = itertools.count(900_001)
 
 _ENDED = text("""
@@ -68,6 +69,15 @@ class Theatre:
 
     async def plays(self, story: Story, point: str | None) -> Played:
         """From a new person's first word to the end, with a death at `point`."""
+        playing = asyncio.create_task(self._plays(story, point))
+        await asyncio.wait({playing}, timeout=LONGEST_S)
+        if playing.done():
+            return playing.result()
+        where = " < ".join(f"{frame.f_code.co_name}:{frame.f_lineno}" for frame in playing.get_stack())
+        playing.cancel()
+        return Played(-1, (), (f"nothing more for {LONGEST_S:.0f} s, at {where}",), "?")
+
+    async def _plays(self, story: Story, point: str | None) -> Played:
         anna = self._world.tg.user(next(_people))
         prompt = f"a ginger cat, number {anna.user_id}"
         stage = Stage(anna, self._world, self.pump)
@@ -106,16 +116,17 @@ class Theatre:
             queue.remove(update)
 
     async def _helped_by(self, home: SmallReplica, preparing: object) -> None:
-        working = asyncio.create_task(home.works(_never))
+        prepared = asyncio.Event()
+
+        async def is_prepared() -> bool:
+            return prepared.is_set()
+
+        working = asyncio.create_task(home.works(is_prepared))
         try:
             await preparing  # type: ignore[misc]  # a coroutine
-            async with asyncio.timeout(10):
-                while await self._scalar(_UNDONE) or await home._something_waits():
-                    await asyncio.sleep(0.005)
         finally:
-            working.cancel()
-            with suppress(asyncio.CancelledError):
-                await working
+            prepared.set()
+            await working  # it ends by itself, with nothing left to be done
 
     async def _doomed(self, story: Story, stage: Stage, point: str | None, callbacks: str | None) -> dict:  # type: ignore[type-arg]  # JSON
         environment = self._world.environment(REPLICA_ID="doomed", KIE_PACE="0.01")
@@ -165,10 +176,6 @@ class Theatre:
         wrong = [] if len(made) <= attempts else [f"{len(made)} tasks for {attempts} attempts"]
         return wrong if len(billed) <= 1 else [*wrong, f"{len(billed)} tasks were billed"]
 
-    async def _scalar(self, query: object) -> int:
-        async with self._world.engine.connect() as connection:
-            return int(await connection.scalar(query) or 0)  # type: ignore[call-overload]  # a text()
-
 
 async def _left_over(connection: AsyncConnection) -> list[str]:
     undone, buried = await connection.scalar(_UNDONE), await connection.scalar(_BURIED)
@@ -177,10 +184,6 @@ async def _left_over(connection: AsyncConnection) -> list[str]:
 
 async def _at_once() -> bool:
     return True
-
-
-async def _never() -> bool:
-    return False
 
 
 class CallbackDesk:

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--story", default="", help="stories whose name holds this text")
     parser.add_argument("--tour", action="store_true", help="kill nobody: which points the stories come by")
     parser.add_argument("--every", type=int, default=1, help="of the points that are reached, each N-th")
+    parser.add_argument("--seconds", type=float, default=0, help="kill nobody after so many; 0: until all are done")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,8 +54,11 @@ async def _run(database_url: str, redis_url: str, options: argparse.Namespace) -
             _print_unreached(reached)
             return bool(wrong)
         points = [point for point in listed() if options.only in point]
-        chosen = [point for point in points if point in reached][:: options.every]
-        played = {point: await _killed(theatre, reached[point], point) for point in chosen}
+        played: dict[str, Played] = {}
+        for point in [point for point in points if point in reached][:: options.every]:
+            if options.seconds and time.monotonic() - began > options.seconds:
+                break
+            played[point] = await _killed(theatre, reached[point], point)
     _print_table(points, reached, played)
     print(f"{time.monotonic() - began:.0f} s")
     return bool(wrong) or any(each.wrong or not each.was_killed for each in played.values())
