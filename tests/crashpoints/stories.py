@@ -89,7 +89,7 @@ STORIES = (
     ),
     Story("callback of a running task", "[[sim:seconds=0.4]]", callbacks=True),
     Story("failure", "[[sim:fail=server]]", ends=("failed",)),
-    Story("moderated", "[[sim:fail=moderation]]", ends=("failed",)),
+    Story("moderated", "[[sim:fail=moderation_prompt]]", ends=("failed",)),
     Story("refused at once", "[[sim:code=422]]", ends=("failed",)),
     Story("asked to wait", before=_kie("create", "code_429", "code_455")),
     Story("polls that fail", before=_kie("query", "code_429", "html_502")),

@@ -65,7 +65,7 @@ async def test_a_lost_answer_is_a_suspected_loss_at_cost(rig: Rig) -> None:
 
 async def test_a_task_that_failed_at_the_provider_costs_nothing(rig: Rig) -> None:
     await rig.grant(10)
-    await rig.settles((await rig.order(prompt="a cat [[sim:fail=moderation]]")).id)
+    await rig.settles((await rig.order(prompt="a cat [[sim:fail=moderation_prompt]]")).id)
     assert await lost(rig) == []
     assert (await the_margin(rig)).margin == 0
 
