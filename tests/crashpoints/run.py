@@ -143,7 +143,8 @@ class Theatre:
         return answer  # type: ignore[no-any-return]  # JSON
 
     async def _clear(self) -> None:
-        """Faults that have not struck are no part of the next story."""
+        """Faults that have not struck are no part of what comes next, nor is a model that one of them switched off."""
+        await self._world.execute("DELETE FROM model_switches")
         self._world.kie.faults.clear()
         self._world.tg.faults.clear()
 

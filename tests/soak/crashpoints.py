@@ -20,7 +20,7 @@ from tests.crashpoints.points import listed
 from tests.crashpoints.run import Played, Theatre, open_theatre
 from tests.crashpoints.stories import STORIES, Story
 
-_SHOWN = 40
+TRIES = 3  # a look more or less, and a story does not come by a point that it came by on its tour
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +85,10 @@ async def tours(theatre: Theatre, stories: Iterable[Story]) -> tuple[dict[str, S
 
 
 async def _killed(theatre: Theatre, story: Story, point: str) -> Played:
-    played = await theatre.plays(story, point)
+    for _ in range(TRIES):
+        played = await theatre.plays(story, point)
+        if played.wrong or played.was_killed:
+            break
     if played.wrong or not played.was_killed:
         print(f"  BROKEN {point} in '{story.name}' (status {played.status}): {'; '.join(played.wrong)}", flush=True)
     return played
