@@ -1,10 +1,11 @@
 """What the speed of kiebot is measured by: each benchmark prints a ratio against a baseline run beside it.
 
-    python -m benchmarks [tap | updates | sending | queue | failover | all] [--rounds 5]
+    python -m benchmarks [tap | updates | sending | holds | queue | failover | all] [--rounds 5]
 
 - `tap`: from a user's tap to the answer, at 20 and 50 taps a second over many chats.
 - `updates`: a backlog of updates that waits at Telegram, until each of them is answered.
 - `sending`: the share of Telegram's thirty messages a second that 1, 2 and 4 senders reach together, and their 429s.
+- `holds`: the one statement of a hold through the repository, against bare asyncpg.
 - `failover`: how long nobody polls when the one who polls is struck, and what is lost (`failover.py`; not part of all).
 - `queue`: the job queue alone, no-op jobs (also `python benchmarks/job_queue.py`).
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [tap | updates | sending | queue | failover | all] [--rounds 5]`"""
+"""`python -m benchmarks [tap | updates | sending | holds | queue | failover | all] [--rounds 5]`"""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ import sys
 import time
 
 import benchmarks
-from benchmarks import failover, job_queue, sending, tap, updates
+from benchmarks import failover, holds, job_queue, sending, tap, updates
 from benchmarks.rig.report import machine
 from benchmarks.rig.stage import open_house
 
-COMPARISONS = {"tap": tap.compare, "updates": updates.compare, "sending": sending.compare}
+COMPARISONS = {
+    "tap": tap.compare,
+    "updates": updates.compare,
+    "sending": sending.compare,
+    "holds": holds.compare,
+}
 
 
 async def compare(names: list[str], rounds: int) -> None:

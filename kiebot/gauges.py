@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client import Counter
@@ -17,6 +17,7 @@ from kiebot.jobs.worker import Worker
 from kiebot.lease.chronicle import Standing, Transition
 from kiebot.observe.metrics import METRICS
 from kiebot.storage.sweeps import Backlog
+from kiebot.storage.verify import Breach
 from kiebot.supervise import Supervisor
 
 LOOK_EVERY_S = 1.0
@@ -49,6 +50,12 @@ def note_backlog(backlog: Backlog) -> None:
     METRICS.outbox_pending.set(backlog.outbox)
     METRICS.generations_open.set(backlog.generations)
     METRICS.dependency_up.labels(name="postgres").set(1)
+
+
+def note_books(breaches: Sequence[Breach]) -> None:
+    """What a check of the whole ledger found."""
+    METRICS.ledger_broken.set(len(breaches))
+    METRICS.ledger_checked_timestamp_seconds.set(time.time())
 
 
 class Gauges:

@@ -18,7 +18,7 @@ from kiebot.bot.application import BotHandler
 from kiebot.bot.rendering import BotRenderer
 from kiebot.bot.settings import BotSettings
 from kiebot.errors import KiebotError, Permanent, Transient
-from kiebot.gauges import Gauges, note_backlog, note_transition
+from kiebot.gauges import Gauges, note_backlog, note_books, note_transition
 from kiebot.generation.service import Generations
 from kiebot.intake.poller import PollerStats
 from kiebot.jobs.tasks import functions
@@ -133,7 +133,7 @@ class Replica:
     async def _start_parts(self) -> None:
         services = Services(self._adapters, *await self._bot())
         adapters, settings = self._adapters, self._settings
-        sweeper = Sweeper(adapters.database, self._clock, on_backlog=note_backlog)
+        sweeper = Sweeper(adapters.database, self._clock, on_backlog=note_backlog, on_books=note_books)
         self._candidate = Candidate(
             adapters.lease_store,
             name=f"{LEASE_NAME}:{settings.bot_id}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from kiebot.generation.machine import Broke
 from kiebot.storage.claims import BEAT_EVERY_S
 from kiebot.storage.sweeps import Backlog
 from kiebot.storage.transaction import Database, Transaction
+from kiebot.storage.verify import Breach, verify_unless_another_does
 
 log = structlog.get_logger()
 
@@ -24,6 +25,7 @@ LEAVE_S = 2.0
 SWEEP_EVERY_S = 1.0
 PURGE_EVERY_S = 300.0
 PURGE_ROUNDS = 50
+CHECK_BOOKS_EVERY_S = 900.0
 GRACE_S = 2.0  # a wake-up that has not been acted upon after this long counts as lost
 ALONE_GRACE_S = 0.5  # rows whose pause has ended: their delayed wake-up may be lost too
 
@@ -73,13 +75,22 @@ class Sweeper:
     """Finds rows whose wake-up was lost and queues them again."""
 
     def __init__(
-        self, database: Database, clock: Clock, *, grace_s: float = GRACE_S, on_backlog: Callable[[Backlog], None]
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        grace_s: float = GRACE_S,
+        on_backlog: Callable[[Backlog], None],
+        on_books: Callable[[Sequence[Breach]], None],
     ) -> None:
         self._database = database
         self._clock = clock
         self._grace_s = grace_s
         self._on_backlog = on_backlog
+        self._on_books = on_books
         self._last_purge = clock.monotonic()
+        # Replicas that started together check at different times.
+        self._last_check = clock.monotonic() - random.uniform(0, CHECK_BOOKS_EVERY_S)  # noqa: S311 - jitter
 
     async def run(self) -> None:
         """Until cancelled. Jittered, so that replicas do not look at the same instant."""
@@ -89,6 +100,9 @@ class Sweeper:
             if self._clock.monotonic() - self._last_purge > PURGE_EVERY_S:
                 self._last_purge = self._clock.monotonic()
                 await self._survive(self.purge)
+            if self._clock.monotonic() - self._last_check > CHECK_BOOKS_EVERY_S:
+                self._last_check = self._clock.monotonic()
+                await self._survive(self.check_books)
 
     async def sweep(self) -> int:
         """Queue whatever waited too long. Returns how many wake-ups that made."""
@@ -111,6 +125,15 @@ class Sweeper:
             expired = await tx.sweeps.expired_holds()
         for generation_id in expired:
             await self._survive(partial(self._expire, generation_id))
+
+    async def check_books(self) -> None:
+        """Check every invariant of the money, unless another replica does so now. The log names what is broken."""
+        breaches = await verify_unless_another_does(self._database.engine)
+        if breaches is None:
+            return
+        for breach in breaches:
+            log.error("ledger.broken", invariant=breach.invariant, rows=list(breach.rows))
+        self._on_books(breaches)
 
     async def _until_nothing_goes(self, forget: Callable[[Transaction], Awaitable[int]]) -> None:
         for _ in range(PURGE_ROUNDS):

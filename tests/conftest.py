@@ -67,7 +67,7 @@ def shared_database_url(engines: Engines, template_database: str) -> str:
 async def engine(shared_database_url: str) -> AsyncIterator[AsyncEngine]:
     """A pool on a database as empty as a new one, for tests that run no replica."""
     made = make_engine(shared_database_url, pool_size=8)
-    await _empty(made)
+    await empty(made)
     yield made
     await made.dispose()
 
@@ -92,7 +92,7 @@ async def _make_template(url: str) -> None:
     await engine.dispose()
 
 
-async def _empty(engine: AsyncEngine) -> None:
+async def empty(engine: AsyncEngine) -> None:
     """Every table as after the migration. The triggers that forbid it are off for this one transaction."""
     names = [table.name for table in metadata.sorted_tables]
     async with engine.begin() as connection:

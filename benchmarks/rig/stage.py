@@ -113,7 +113,7 @@ class House:
                 async with _running(Stage(variant, telegram, None, directory), common) as stage:
                     yield stage
                 return
-            database_url = await self._database(f"bench_{number}")
+            database_url = await self.database(f"bench_{number}")
             common |= {
                 "DATABASE_URL": database_url,
                 "KIE_API_KEY": kie.api_key,
@@ -128,7 +128,8 @@ class House:
                 yield stage
             await engine.dispose()
 
-    async def _database(self, name: str) -> str:
+    async def database(self, name: str) -> str:
+        """A fresh, migrated database; its URL."""
         url = make_url(self.engines.database_url)
         await _execute(self.engines.database_url, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
         return url.set(database=name).render_as_string(hide_password=False)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from decimal import Decimal
 from typing import TypeVar
 
@@ -22,6 +24,7 @@ from kiebot.generation.pricing import credits_text
 from kiebot.ids import wallet_of
 from kiebot.settings import load_settings
 from kiebot.storage.engine import make_engine
+from kiebot.storage.reckoning import Loss, Margin, losses, margins
 from kiebot.storage.transaction import Database
 from kiebot.storage.verify import INVARIANTS, verify
 from kiebot.wakeups import Wakeup
@@ -46,7 +49,7 @@ class NoQueue:
 
 @click.group()
 def ledger() -> None:
-    """Verify the books, look at a wallet, grant credits, give payments back, compare them with Telegram's."""
+    """Verify the books, look at a wallet, grant credits, give payments back, compare them with Telegram's and KIE's."""
 
 
 ledger.add_command(refund)
@@ -111,6 +114,65 @@ def grant(user: int, amount: Decimal, key: str, reason: str, actor: str, dry_run
         click.echo(f"{done}; {user} {'would have' if dry_run else 'has'} {credits_text(wallet.available)}")
 
     _with_engine(write)
+
+
+_days = click.option("--days", type=click.IntRange(1, 3650), default=7, show_default=True, help="how far back")
+_as_json = click.option("--json", "as_json", is_flag=True, help="for scripts; amounts in millicredits")
+
+
+@ledger.command("margin")
+@_days
+@_as_json
+def margin_command(days: int, as_json: bool) -> None:
+    """What users paid beside what KIE took, per day and model; dollars at KIE_CREDIT_USD."""
+    rows = _with_engine(lambda engine: margins(engine, days=days))
+    if as_json:
+        click.echo(json.dumps([{**asdict(row), "margin": row.margin} for row in rows], default=str, indent=2))
+        return
+    usd = load_settings().kie_credit_usd
+    click.echo(_MARGIN_LINE.format("day", "model", "sold", "failed", "paid", "KIE took", "lost", "margin", "margin $"))
+    for row in rows:
+        click.echo(_margin_line(row, usd))
+    dollars = sum(row.margin for row in rows) * usd / 1000
+    unreported = sum(row.unreported for row in rows)
+    click.echo(
+        f"together {dollars:.2f} $" + (f"; {unreported} without KIE's figure, taken at cost" if unreported else "")
+    )
+
+
+_MARGIN_LINE = "{:<10}  {:<40} {:>6} {:>6} {:>10} {:>10} {:>9} {:>10} {:>9}"
+
+
+def _margin_line(row: Margin, usd: Decimal) -> str:
+    amounts = (credits_text(amount) for amount in (row.captured, row.consumed, row.lost))
+    dollars = f"{row.margin * usd / 1000:.2f}"
+    return _MARGIN_LINE.format(
+        str(row.day), row.model_id, row.sold, row.failed, *amounts, credits_text(row.margin), dollars
+    )
+
+
+@ledger.command("losses")
+@_days
+@_as_json
+def losses_command(days: int, as_json: bool) -> None:
+    """Tasks that KIE billed, or may have billed, and no user paid for."""
+    rows = _with_engine(lambda engine: losses(engine, days=days))
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], default=str, indent=2))
+        return
+    for row in rows:
+        click.echo(_loss_line(row))
+    certain = sum(row.amount for row in rows if row.is_certain)
+    suspected = sum(row.amount for row in rows if not row.is_certain)
+    click.echo(f"{len(rows)} tasks: {credits_text(certain)} credits lost, {credits_text(suspected)} more suspected")
+
+
+def _loss_line(row: Loss) -> str:
+    how = "lost" if row.is_certain else "suspected"
+    return (
+        f"{row.opened_at:%Y-%m-%d %H:%M:%S}  #{row.number}  {row.model_id}  {credits_text(row.amount)} {how}"
+        f"  {row.why}  task {row.task_id or 'unknown'}  attempt {row.attempt_id}"
+    )
 
 
 T = TypeVar("T")

@@ -28,6 +28,8 @@ from kiebot.observe.metrics import METRICS
 from kiebot.store import Tx
 from kiebot.wakeups import Advance, Deliver, RefreshCard
 
+GIVEN_UP = ("timeout", "result_lost", "task_lost", "model_gone")  # reasons with which we stop waiting for a task
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -75,7 +77,9 @@ async def apply(
 async def _old_news(tx: Tx, before: Generation, attempt_id: UUID, event: Event, ends: Claim | None) -> Applied:
     """A worker that slept speaks of an attempt that another has followed."""
     if isinstance(event, TaskCreated):
-        await tx.generations.mark_attempt(attempt_id, AttemptState.ADOPTED, task_id=event.task_id, error="too late")
+        await tx.generations.mark_attempt(
+            attempt_id, AttemptState.ADOPTED, task_id=event.task_id, error="too late", suspected_loss=True
+        )
     if ends is not None:
         await tx.generations.release(before.id, ends)
     return Applied(before.state, before)
@@ -114,13 +118,19 @@ async def _take_effect(tx: Tx, generation: Generation, effect: Effect, error: st
             await tx.generations.open_attempt(generation)
         case MarkAttempt(state, task_id):
             if generation.attempt_id is not None:
-                await tx.generations.mark_attempt(generation.attempt_id, state, task_id=task_id, error=error)
+                # A task that turned up after the money went back is made for nothing.
+                is_lost = state is AttemptState.UNKNOWN or (generation.state is State.FAILED and task_id is not None)
+                await tx.generations.mark_attempt(
+                    generation.attempt_id, state, task_id=task_id, error=error, suspected_loss=is_lost
+                )
         case Capture(cost):
             amount = settle(generation.quote, cost)
             await tx.ledger.capture(generation.id, generation.user_id, amount, slot=generation.holds_slot)
             return replace(generation, holds_slot=False)
         case Void(reason):
             await tx.ledger.void(generation.id, generation.user_id, reason, slot=generation.holds_slot)
+            if reason in GIVEN_UP and generation.attempt_id is not None:
+                await tx.generations.suspect_loss(generation.attempt_id)
             return replace(generation, holds_slot=False, failure=generation.failure or reason)
         case FreeSlot() if generation.holds_slot:
             await tx.ledger.give_slot(generation.user_id)

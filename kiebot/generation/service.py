@@ -150,6 +150,8 @@ class Generations:
             return
         async with self._tools.store.transaction() as tx:
             await apply(tx, generation.id, TaskCreated(task_id))
+            if report.consumed_millicredits is not None and generation.attempt_id is not None:
+                await tx.generations.consumed(generation.attempt_id, report.consumed_millicredits)
             await apply(tx, generation.id, Finished(report.urls, report.text))
         log.info("generation.orphan_delivered", generation_id=str(generation.id))
 

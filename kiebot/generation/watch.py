@@ -65,16 +65,21 @@ class Watcher:
                 await self._tools.results.probe(url)
         except Transient:
             if self._tools.pace.patience_is_over(generation.age_s, model):
-                await self._apply(generation, claim, Broke("result_lost"))
+                await self._result_lost(generation, claim, report, None)
             else:
                 await self._later(generation, claim, self._interval(model, generation), polled=True)
             return
         except Permanent as error:
             log.error("result.unusable", generation_id=str(generation.id), why=str(error))
-            await self._apply(generation, claim, Broke("result_lost", str(error)))
+            await self._result_lost(generation, claim, report, str(error))
             return
         await self._note_consumed(generation, report)
         await self._apply(generation, claim, Finished(report.urls, report.text, report.consumed_millicredits))
+
+    async def _result_lost(self, generation: Generation, claim: Claim, report: TaskReport, detail: str | None) -> None:
+        """The provider was paid for a file that nobody can read; the user is not to pay for it."""
+        await self._note_consumed(generation, report)
+        await self._apply(generation, claim, Broke("result_lost", detail))
 
     async def _failed(
         self, generation: Generation, claim: Claim, report: TaskReport, reason: str | None = None

@@ -139,6 +139,12 @@ class Metrics:
             ["provider", "outcome"],
         )
         self.refunds = self._counter("refunds_total", "steps of refunds: opened, later, done, refused", ["outcome"])
+        self.ledger_broken = self._asked(
+            "ledger_broken", "invariants of the money found broken when last checked; anything above 0 is an alarm"
+        )
+        self.ledger_checked_timestamp_seconds = self._asked(
+            "ledger_checked_timestamp_seconds", "Unix time of this replica's last check of the money"
+        )
 
     def _describe_services(self) -> None:
         self.kie_requests = self._counter("kie_requests_total", "requests to KIE", ["endpoint", "outcome"])

@@ -100,6 +100,9 @@ _MARK_ATTEMPT = text("""
         suspected_loss = :suspected
     WHERE id = :id
 """)
+_SUSPECT_LOSS = text("""
+    UPDATE attempts SET suspected_loss = true WHERE id = :id AND state IN ('created', 'adopted', 'intent')
+""")
 _CONSUMED = text("UPDATE attempts SET consumed_millicredits = :amount WHERE id = :id")
 _ATTEMPT = text("SELECT generation_id, no, state, task_id FROM attempts WHERE id = :id")
 _ADD_ARTIFACT = text("""
@@ -261,16 +264,27 @@ class GenerationRepository:
         await self._connection.execute(_OPEN_ATTEMPT, facts)
 
     async def mark_attempt(
-        self, attempt_id: UUID, state: AttemptState, *, task_id: str | None = None, error: str | None = None
+        self,
+        attempt_id: UUID,
+        state: AttemptState,
+        *,
+        task_id: str | None = None,
+        error: str | None = None,
+        suspected_loss: bool = False,
     ) -> None:
+        """suspected_loss: the provider may bill this attempt, and no user will pay for it."""
         facts = {
             "id": attempt_id,
             "state": state.value,
             "task_id": task_id,
             "error": None if error is None else error[:500],
-            "suspected": state is AttemptState.UNKNOWN,
+            "suspected": suspected_loss,
         }
         await self._connection.execute(_MARK_ATTEMPT, facts)
+
+    async def suspect_loss(self, attempt_id: UUID) -> None:
+        """The money went back while the attempt's task may still be running, and be billed."""
+        await self._connection.execute(_SUSPECT_LOSS, {"id": attempt_id})
 
     async def consumed(self, attempt_id: UUID, amount: int) -> None:
         """What the provider says it took for this attempt, in millicredits."""

@@ -137,8 +137,17 @@ class FakeGenerations:
         raise NotKept
 
     async def mark_attempt(
-        self, attempt_id: UUID, state: AttemptState, *, task_id: str | None = None, error: str | None = None
+        self,
+        attempt_id: UUID,
+        state: AttemptState,
+        *,
+        task_id: str | None = None,
+        error: str | None = None,
+        suspected_loss: bool = False,
     ) -> None:
+        raise NotKept
+
+    async def suspect_loss(self, attempt_id: UUID) -> None:
         raise NotKept
 
     async def consumed(self, attempt_id: UUID, amount: int) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -16,7 +15,7 @@ from kiebot.payments.refunds import request_refund
 from kiebot.storage.migrate import HEAD
 from kiebot.storage.transaction import Database
 from kiebot.wakeups import Wakeup
-from tests.scenarios.buying import creates, gets, gets_media, tops_up
+from tests.scenarios.buying import CHEAP, creates, gets, gets_media, tops_up
 from tests.scenarios.console import Run
 from tests.scenarios.crew import Crew
 from tests.scenarios.fleet import ends
@@ -250,3 +249,26 @@ async def test_verify_finds_money_from_nowhere(world: World, kiebot: Run) -> Non
     said = await kiebot("ledger", "verify")
     assert said.status == 1
     assert "broken: " in said.out
+
+
+async def test_margin_and_losses_tell_what_was_paid_beside_what_kie_took(cluster: Crew, kiebot: Run) -> None:
+    world = cluster.world
+    anna = world.tg.user(501)
+    await creates(anna)
+    await gets_media(anna)
+    world.kie.faults.next_create("lose_answer")
+    await creates(anna, prompt="a dog on a boat")
+    await gets(anna, "Back to you")
+    await world.settles()
+    (sold,) = (await kiebot("ledger", "margin", "--json")).json
+    assert (sold["model_id"], sold["sold"], sold["failed"], sold["unreported"]) == (CHEAP, 1, 1, 0)
+    assert (sold["captured"], sold["consumed"], sold["lost"]) == (1600, 800, 800)
+    assert sold["margin"] == 0
+    told = await kiebot("ledger", "margin", "--days", "1")
+    assert CHEAP in told.out
+    assert "together 0.00 $" in told.out
+    (lost,) = (await kiebot("ledger", "losses", "--json")).json
+    assert (lost["why"], lost["is_certain"], lost["amount"]) == ("answer_lost", False, 800)
+    said = await kiebot("ledger", "losses")
+    assert "1 tasks: 0 credits lost, 0.8 more suspected" in said.out
+    assert lost["attempt_id"] in said.out

@@ -1,0 +1,115 @@
+"""What the provider took, or may have taken, and nobody paid for: booked on the attempt, and reckoned per day."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sqlalchemy import text
+
+from kiebot.clock import SystemClock
+from kiebot.generation.model import State
+from kiebot.storage.reckoning import Loss, Margin, losses, margins
+from kiebot.sweepers import Sweeper
+from tests.generation.conftest import ANNA, Rig
+
+COST, PRICE = 800, 1600  # of one picture, in millicredits
+
+
+async def lost(rig: Rig) -> list[tuple[str, bool, int]]:
+    return [(loss.why, loss.is_certain, loss.amount) for loss in await all_losses(rig)]
+
+
+async def all_losses(rig: Rig) -> list[Loss]:
+    return await losses(rig.database.engine, days=1)
+
+
+async def the_margin(rig: Rig) -> Margin:
+    (margin,) = await margins(rig.database.engine, days=1)
+    return margin
+
+
+async def hold_runs_out(rig: Rig) -> None:
+    """By the database's time; then a sweeper looks."""
+    async with rig.database.engine.begin() as connection:
+        await connection.execute(text("ALTER TABLE holds DISABLE TRIGGER USER"))
+        await connection.execute(text("UPDATE holds SET expires_at = now() - interval '1 second'"))
+        await connection.execute(text("ALTER TABLE holds ENABLE TRIGGER USER"))
+    sweeper = Sweeper(rig.database, SystemClock(), on_backlog=lambda _: None, on_books=lambda _: None)
+    await sweeper.purge()
+
+
+async def test_what_was_sold_is_no_loss_and_its_margin_is_the_markup(rig: Rig) -> None:
+    await rig.grant(10)
+    await rig.settles((await rig.order()).id)
+    assert await lost(rig) == []
+    margin = await the_margin(rig)
+    assert (margin.sold, margin.captured, margin.quoted, margin.consumed, margin.unreported) == (
+        1,
+        PRICE,
+        COST,
+        COST,
+        0,
+    )
+    assert margin.margin == PRICE - COST
+
+
+async def test_a_lost_answer_is_a_suspected_loss_at_cost(rig: Rig) -> None:
+    await rig.grant(10)
+    rig.kie.loses_next_answer("a")
+    await rig.settles((await rig.order()).id)
+    assert await lost(rig) == [("answer_lost", False, COST)]
+    margin = await the_margin(rig)
+    assert (margin.sold, margin.failed, margin.captured, margin.consumed, margin.lost) == (0, 1, 0, 0, COST)
+    assert margin.margin == -COST
+
+
+async def test_a_task_that_failed_at_the_provider_costs_nothing(rig: Rig) -> None:
+    await rig.grant(10)
+    await rig.settles((await rig.order(prompt="a cat [[sim:fail=moderation_prompt]]")).id)
+    assert await lost(rig) == []
+    assert (await the_margin(rig)).margin == 0
+
+
+async def test_a_result_nobody_could_read_is_a_certain_loss(rig: Rig) -> None:
+    await rig.grant(10)
+    await rig.settles((await rig.order(prompt="gone [[sim:dead_result]]")).id)
+    assert await lost(rig) == [("result_lost", True, COST)]
+
+
+async def test_a_success_that_comes_after_the_hold_ran_out_is_delivered_free_and_booked_as_a_loss(rig: Rig) -> None:
+    rig = rig.with_callbacks()
+    await rig.grant(10)
+    generation = await rig.order()
+    await rig.engine.advance(generation.id)
+    running = await rig.read(generation.id)
+    assert running.state is State.RUNNING and running.attempt_id is not None
+    await hold_runs_out(rig)
+    expired = await rig.read(generation.id)
+    assert (expired.state, expired.failure) == (State.FAILED, "timeout")
+    assert await rig.balance() == (10_000, 0)
+    assert await lost(rig) == [("timeout", False, COST)], "it still runs there, and may be billed"
+    async with asyncio.timeout(5):
+        while len(await rig.told(generation.id)) < 2:
+            await asyncio.sleep(0.05)
+            await rig.engine.knock(running.attempt_id, running.task_id)
+    assert await rig.told(generation.id) == ["failed:timeout", "late_result"]
+    assert await rig.balance() == (10_000, 0)
+    assert await lost(rig) == [("timeout", True, COST)]
+    async with rig.database.transaction() as tx:
+        assert (await tx.ledger.balance(ANNA)).running == 0
+    await rig.books_are_right()
+
+
+async def test_an_orphan_that_came_home_in_time_is_paid_for_and_no_loss(rig: Rig) -> None:
+    rig = rig.with_callbacks()
+    await rig.grant(10)
+    rig.kie.loses_next_answer("a")
+    generation = await rig.order()
+    await rig.engine.advance(generation.id)
+    unknown = await rig.read(generation.id)
+    assert unknown.attempt_id is not None
+    assert await lost(rig) == [], "nothing is decided yet"
+    (task,) = rig.kie.tasks.values()
+    await rig.engine.knock(unknown.attempt_id, task.task_id)
+    assert (await rig.settles(generation.id)).state is State.SUCCEEDED
+    assert await lost(rig) == []
