@@ -82,6 +82,7 @@ class SmallReplica:
         chosen = BotSettings(
             markup=settings.markup,
             bot_username="kiebot_bot",
+            payment_terms=settings.payment_terms(),
             welcome_credits_millicredits=settings.welcome_millicredits,
             support_contact=settings.support_contact,
             content_filter=settings.content_filter,
