@@ -20,6 +20,12 @@ from kiebot.storage.verify import INVARIANTS, LOCK, breaches_in, verify, verify_
 
 ANNA = 7
 
+# Rows that no code wrote: a payment, and its way back.
+PAID = """INSERT INTO payments (provider, charge_id, user_id, amount, currency, credits, language)
+    VALUES ('stars', 'c', 7, 5, 'XTR', 500, 'en')"""
+BACK = """INSERT INTO refunds (provider, charge_id, amount, taken, actor, reason)
+    VALUES ('stars', 'c', 500, 100, 'x', 'y')"""
+
 # What spoils each invariant. {open}, {won}, {lost}: a generation that is open, captured, voided.
 SPOILT: dict[str, tuple[str, ...]] = {
     "every balance is the sum of its entries": (
@@ -87,6 +93,20 @@ SPOILT: dict[str, tuple[str, ...]] = {
     "what was posted can not be changed": (
         "ALTER TABLE entries DISABLE TRIGGER entries_append_only",
         "DROP TRIGGER settlements_append_only ON settlements",
+    ),
+    "a payment has one posting, of what it bought, and no posting is without its payment": (
+        PAID,
+        "INSERT INTO postings (key, kind, actor) VALUES ('topup:stars:ghost', 'top_up', 'x')",
+    ),
+    "a payment goes back at most once, as a whole": (f"{PAID};{BACK.replace('500', '400')}",),
+    "a refund has its postings, and no posting is without its refund": (
+        f"{PAID};{BACK}",
+        "INSERT INTO postings (key, kind, actor) VALUES ('refund:999', 'refund', 'x')",
+    ),
+    "what is owed, set aside and left with a provider is explained by payments and refunds": (
+        "UPDATE accounts SET available = available + 1 WHERE key = 'receivable'",
+        "UPDATE accounts SET available = available + 1 WHERE key = 'refunds'",
+        PAID,
     ),
 }
 
