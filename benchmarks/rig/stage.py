@@ -113,7 +113,7 @@ class House:
                 async with _running(Stage(variant, telegram, None, directory), common) as stage:
                     yield stage
                 return
-            database_url = await self._database(f"bench_{number}")
+            database_url = await self.database(f"bench_{number}")
             common |= {
                 "DATABASE_URL": database_url,
                 "KIE_API_KEY": kie.api_key,
@@ -128,7 +128,8 @@ class House:
                 yield stage
             await engine.dispose()
 
-    async def _database(self, name: str) -> str:
+    async def database(self, name: str) -> str:
+        """The address of a new database with all tables."""
         url = make_url(self.engines.database_url)
         await _execute(self.engines.database_url, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
         return url.set(database=name).render_as_string(hide_password=False)
@@ -194,7 +195,7 @@ async def _ready(stage: Stage, processes: list[asyncio.subprocess.Process]) -> N
         return any(each.returncode is not None for each in processes)
 
     await stage.until(lambda: stage.telegram.bot.polls.parked is not None or has_ended(), START_S)
-    while not has_ended() and await _shown(stage) < len(processes):  # noqa: ASYNC110 - as above
+    while not has_ended() and await _shown(stage) < len(processes):  # noqa: ASYNC110 - see `until`
         await asyncio.sleep(_LOOK_S)
     if has_ended():
         raise RuntimeError(f"{stage.variant.name} ended at its start:\n{stage.printed()}")
