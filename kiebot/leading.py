@@ -11,6 +11,7 @@ from kiebot.bootstrap import Adapters
 from kiebot.bot.menu import menus
 from kiebot.errors import KiebotError
 from kiebot.intake.poller import Poller, PollerStats
+from kiebot.intake.rush import Rush
 from kiebot.lease.term import Term
 
 log = structlog.get_logger()
@@ -21,10 +22,14 @@ MENU_AFTER_S = 1.0
 
 
 class Leading:
-    """The candidate's work. `stats` adds up over all terms of this process."""
+    """The candidate's work. `stats` adds up over all terms of this process.
 
-    def __init__(self, adapters: Adapters) -> None:
+    `on_rush(True)` is called while Telegram's queue is long, `on_rush(False)` when it is not, or not ours any more.
+    """
+
+    def __init__(self, adapters: Adapters, on_rush: Callable[[bool], None]) -> None:
         self._adapters = adapters
+        self._on_rush = on_rush
         self._menu_is_set = False
         self.poller: Poller | None = None
         self._stats = PollerStats()
@@ -42,7 +47,7 @@ class Leading:
         menu = asyncio.create_task(self._set_menu_later())
         adapters = self._adapters
         self.poller = Poller(
-            source,
+            Rush(source, self._on_rush, adapters.clock),
             adapters.inbox,
             adapters.queue,
             adapters.checkouts,
@@ -53,6 +58,7 @@ class Leading:
         try:
             await self.poller.run(term)
         finally:
+            self._on_rush(False)
             for beside in (looking, menu):
                 beside.cancel()
             await asyncio.gather(looking, menu, return_exceptions=True)

@@ -41,6 +41,7 @@ log = structlog.get_logger()
 
 STORE_WAIT_S = 1.0
 TELEGRAM_PATIENCE_S = 10.0
+JOBS_IN_A_RUSH = 4  # of the replica that polls
 JOB_TIMEOUT_S = 400.0  # an upload and a createTask, or a download and a send, each with its own deadline
 
 
@@ -56,7 +57,7 @@ class Replica:
         self._stopping = asyncio.Event()
         self._leaving_now = asyncio.Event()
         self._candidate: Candidate | None = None
-        self._leading = Leading(self._adapters)
+        self._leading = Leading(self._adapters, self._make_room)
         self._services: Services | None = None
         self.worker: Worker | None = None
         self._heartbeat = Heartbeat(
@@ -217,6 +218,12 @@ class Replica:
         )
         self._services = services
         await self.worker.async_run()
+
+    def _make_room(self, is_rush: bool) -> None:
+        """For the poller, by taking few new jobs while Telegram's queue is long."""
+        if self.worker is not None:
+            most = self._settings.max_jobs
+            self.worker.max_jobs = min(most, JOBS_IN_A_RUSH) if is_rush else most
 
     def _facts(self) -> dict[str, object]:
         """What the heartbeat tells operators."""

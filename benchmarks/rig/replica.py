@@ -2,22 +2,27 @@
 
 BENCH_WORKER=arq         arq's Worker instead of ours, on the same jobs
 BENCH_PROFILE=<file>     cProfile's statistics, written when the process has drained
+BENCH_STATEMENTS=<file>  keeps count of executed statements in <file>.<replica>
 """
 
 from __future__ import annotations
 
 import asyncio
 import cProfile
+import mmap
 import os
+import struct
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
 
 import arq.worker
 from arq.connections import ArqRedis, RedisSettings
 from arq.typing import WorkerCoroutine
+from sqlalchemy import Engine, event
 
 from kiebot import bootstrap, replica
 from kiebot.botapi.buckets import Bucket, Limits
@@ -28,6 +33,7 @@ from kiebot.jobs.pool import deserialize, serialize
 from kiebot.jobs.worker import JobFunction
 
 POLL_DELAY_S = 0.02  # arq's default is 0.5, with which it would be the poll that is measured
+_COUNT = struct.Struct("q")
 _WIDE = Bucket(1e-5, 1000)  # a booking costs what it always does; nobody waits
 
 
@@ -81,6 +87,22 @@ def _with(context: object, function: JobFunction) -> WorkerCoroutine:
     return cast(WorkerCoroutine, run)
 
 
+def count_statements(path: Path) -> None:
+    """Keep the number of statements executed from now on in a file; `statements` reads it."""
+    path.write_bytes(bytes(_COUNT.size))
+    with path.open("r+b") as file:
+        count = mmap.mmap(file.fileno(), _COUNT.size)
+
+    @event.listens_for(Engine, "before_cursor_execute")
+    def _(*_: object) -> None:
+        _COUNT.pack_into(count, 0, _COUNT.unpack_from(count)[0] + 1)
+
+
+def statements(path: Path) -> int:
+    """0, when nobody counts."""
+    return int(_COUNT.unpack(path.read_bytes())[0]) if path.exists() else 0
+
+
 def main() -> None:
     wide = partial(SharedRateLimiter, limits=Limits(_WIDE, _WIDE, _WIDE))
     with ExitStack() as patches:
@@ -91,6 +113,8 @@ def main() -> None:
             import uvloop
 
             uvloop.install()
+        if path := os.environ.get("BENCH_STATEMENTS"):
+            count_statements(Path(f"{path}.{os.environ['REPLICA_ID']}"))
         if path := os.environ.get("BENCH_PROFILE"):
             profile = patches.enter_context(cProfile.Profile())
             patches.callback(profile.dump_stats, path)

@@ -195,7 +195,7 @@ async def _ready(stage: Stage, processes: list[asyncio.subprocess.Process]) -> N
         return any(each.returncode is not None for each in processes)
 
     await stage.until(lambda: stage.telegram.bot.polls.parked is not None or has_ended(), START_S)
-    while not has_ended() and await _shown(stage) < len(processes):  # noqa: ASYNC110 - as above
+    while not has_ended() and await _shown(stage) < len(processes):  # noqa: ASYNC110 - see `until`
         await asyncio.sleep(_LOOK_S)
     if has_ended():
         raise RuntimeError(f"{stage.variant.name} ended at its start:\n{stage.printed()}")

@@ -19,5 +19,7 @@ often, because then a stranger uses the token. It never ends the process.
 Pre-checkout queries cannot wait for a queue: Telegram cancels the purchase after ten seconds. They are answered beside
 the loop (checkout.py) the moment they are fetched, and recorded like any other update.
 
+A long queue at Telegram is a rush (rush.py): the replica that polls takes few jobs until it is taken in.
+
 ports.py says what intake needs of the world; the adapters are in botapi, storage and jobs.
 """
