@@ -1,6 +1,6 @@
 """What the speed of kiebot is measured by: each benchmark prints a ratio against a baseline run beside it.
 
-    python -m benchmarks [tap | updates | idle | handovers | sending | holds | queue | all | intake | failover] [--rounds 5]
+    python -m benchmarks [NAME | all] [--rounds 5]
 
 - `tap`: from a user's tap to the answer, at 20 and 50 taps a second over many chats.
 - `updates`: a backlog of updates that waits at Telegram, until each of them is answered.
