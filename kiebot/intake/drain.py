@@ -9,6 +9,7 @@ so no wake-up is lost although the jobs that found the lane held did nothing.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 from uuid import UUID
@@ -71,11 +72,23 @@ class Drainer:
         self._sender = sender
         self._owner = owner
         self._clock = clock
+        self._in_hand: Counter[str] = Counter()  # drains under way here, by lane
 
     async def drain(self, lane: str) -> None:
         """Work off up to MOST_PER_DRAIN updates of the lane. Does nothing while somebody living drains it."""
+        self._in_hand[lane] += 1
+        try:
+            await self._drain(lane)
+        finally:
+            self._in_hand[lane] -= 1
+            if not self._in_hand[lane]:
+                del self._in_hand[lane]
+
+    async def _drain(self, lane: str) -> None:
+        # A claim whose answer was lost is nobody's until it lapses; only its owner can know that it has none.
+        again = self._in_hand[lane] == 1
         async with self._store.transaction() as tx:
-            claimed = await tx.lanes.claim(lane, self._owner, most=MOST_PER_DRAIN)
+            claimed = await tx.lanes.claim(lane, self._owner, most=MOST_PER_DRAIN, again=again)
         if claimed is None:
             return
         claim, waiting = claimed

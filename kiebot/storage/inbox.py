@@ -93,7 +93,7 @@ class PostgresInbox:
 _CLAIM = text(f"""
     WITH mine AS (
         UPDATE lanes SET claimed_by = :owner, claimed_at = now(), claim_no = claim_no + 1
-        WHERE key = :lane AND {takeable("lanes")}
+        WHERE key = :lane AND ({takeable("lanes")} OR (CAST(:again AS boolean) AND lanes.claimed_by = :owner))
             AND EXISTS (SELECT 1 FROM inbox WHERE lane = :lane AND done_at IS NULL)
         RETURNING claim_no
     )
@@ -146,9 +146,15 @@ class LaneRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def claim(self, lane: str, owner: UUID, *, most: int) -> tuple[LaneClaim, list[Waiting]] | None:
-        """The lane and its first waiting updates in order; None when nothing waits, or somebody living drains it."""
-        rows = (await self._connection.execute(_CLAIM, {"lane": lane, "owner": owner, "most": most})).all()
+    async def claim(
+        self, lane: str, owner: UUID, *, most: int, again: bool = False
+    ) -> tuple[LaneClaim, list[Waiting]] | None:
+        """The lane and its first waiting updates in order; None when nothing waits, or somebody living drains it.
+
+        again: a claim of this very owner does not count. It says so when it knows of none: then the answer was lost.
+        """
+        facts = {"lane": lane, "owner": owner, "most": most, "again": again}
+        rows = (await self._connection.execute(_CLAIM, facts)).all()
         if not rows:
             return None
         waiting = [Waiting(r.id, r.update_id, r.payload, r.attempts, r.not_yet) for r in rows if r.id is not None]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
 import pytest
@@ -235,3 +236,48 @@ async def test_what_is_decided_for_the_chat_while_a_drain_sends_is_woken_when_it
     await rig.receive(1)
     await drainer.drain(LANE)
     assert any(isinstance(wakeup, Deliver) and wakeup.chat_id == 1 for wakeup in rig.queue.wakeups)
+
+
+class LosesAnswers:
+    """A store whose next commit happens, and nobody hears of it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.losses = 1
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Tx]:
+        async with self._database.transaction() as tx:
+            yield tx
+        if self.losses:
+            self.losses -= 1
+            raise Transient("the answer was lost")
+
+
+async def test_a_claim_whose_answer_was_lost_is_taken_up_by_the_next_job_of_its_owner(rig: Rig) -> None:
+    await rig.receive(1, 2)
+    post = Post(rig.database, owner := uuid4())
+    rig.posts.append(post)
+    async with rig.database.transaction() as tx:
+        await tx.replicas.beat(owner, "r", {})
+    drainer = Drainer(LosesAnswers(rig.database), rig.scribe, post, owner, SystemClock())
+    with pytest.raises(Transient):
+        await drainer.drain(LANE)
+    await (await rig.drainer()).drain(LANE)
+    assert rig.sent == []  # to everybody else it is claimed by somebody living
+    await drainer.drain(LANE)
+    assert rig.sent == ["1", "2"]
+
+
+async def test_a_second_job_beside_a_drain_under_way_does_not_take_its_lane(rig: Rig) -> None:
+    await rig.receive(1, 2)
+    rig.scribe.slow[1] = asyncio.Event()
+    drainer = await rig.drainer()
+    first = asyncio.create_task(drainer.drain(LANE))
+    while not rig.scribe.inside:
+        await asyncio.sleep(0.01)
+    await drainer.drain(LANE)
+    rig.scribe.slow[1].set()
+    await first
+    assert rig.sent == ["1", "2"]
+    assert rig.scribe.most_inside == 1
