@@ -155,11 +155,12 @@ async def test_a_length_that_nobody_can_measure_is_told_before_a_price(alone: Wo
 # Money
 
 
-async def test_too_few_credits_are_told_with_what_is_missing_and_whom_to_ask(alone: World, anna: SimUser) -> None:
+async def test_too_few_credits_are_told_with_what_is_missing_and_how_to_get_more(alone: World, anna: SimUser) -> None:
     dear = model("bytedance/seedance-2-5")
     await creates(anna, dear)
     told = await anna.hears("Not enough credits")
-    assert told.says("you have 100 credits", "missing", "@shop_help")
+    assert told.says("you have 100 credits", "missing")
+    assert "⭐ Top up" in told.buttons
     await assert_nothing_happened(alone, anna)
     await alone.assert_books_are_right()
 
