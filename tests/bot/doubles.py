@@ -243,7 +243,9 @@ class FakePayments:
 
 
 class FakeLanes:
-    async def claim(self, lane: str, owner: UUID, *, most: int) -> tuple[LaneClaim, list[Waiting]] | None:
+    async def claim(
+        self, lane: str, owner: UUID, *, most: int, again: bool = False
+    ) -> tuple[LaneClaim, list[Waiting]] | None:
         raise NotKept
 
     async def release(self, claim: LaneClaim) -> None:
