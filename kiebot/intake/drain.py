@@ -9,10 +9,10 @@ so no wake-up is lost although the jobs that found the lane held did nothing.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -72,23 +72,12 @@ class Drainer:
         self._sender = sender
         self._owner = owner
         self._clock = clock
-        self._in_hand: Counter[str] = Counter()  # drains under way here, by lane
+        self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._in_hand: set[str] = set()  # lanes whose claim was answered
 
     async def drain(self, lane: str) -> None:
         """Work off up to MOST_PER_DRAIN updates of the lane. Does nothing while somebody living drains it."""
-        self._in_hand[lane] += 1
-        try:
-            await self._drain(lane)
-        finally:
-            self._in_hand[lane] -= 1
-            if not self._in_hand[lane]:
-                del self._in_hand[lane]
-
-    async def _drain(self, lane: str) -> None:
-        # A claim whose answer was lost is nobody's until it lapses; only its owner can know that it has none.
-        again = self._in_hand[lane] == 1
-        async with self._store.transaction() as tx:
-            claimed = await tx.lanes.claim(lane, self._owner, most=MOST_PER_DRAIN, again=again)
+        claimed = await self._claim(lane)
         if claimed is None:
             return
         claim, waiting = claimed
@@ -98,7 +87,25 @@ class Drainer:
                 if update.not_yet or not await self._work_off(claim, update, chats):
                     break  # order is kept: nothing overtakes an update that is to be tried again
         finally:
+            self._in_hand.discard(lane)  # before the release: who claims right after it must not take it for ours
             await asyncio.shield(self._let_go(claim, chats))
+
+    async def _claim(self, lane: str) -> tuple[LaneClaim, list[Waiting]] | None:
+        """Insisted on: a claim whose answer was lost keeps everybody out until it lapses, and nobody knows of it.
+
+        One at a time for each lane: so a claim of this replica that is not in hand is one whose answer was lost.
+        """
+
+        async def claim() -> tuple[LaneClaim, list[Waiting]] | None:
+            again = lane not in self._in_hand
+            async with self._store.transaction() as tx:
+                return await tx.lanes.claim(lane, self._owner, most=MOST_PER_DRAIN, again=again)
+
+        async with self._claiming.setdefault(lane, asyncio.Lock()):
+            claimed = await insist(claim, self._clock, what="lane.claim")
+            if claimed is not None:
+                self._in_hand.add(lane)
+        return claimed
 
     async def _work_off(self, claim: LaneClaim, update: Waiting, chats: set[int]) -> bool:
         """True when the lane may go on to its next update. Notes the chats written to."""
