@@ -105,16 +105,21 @@ class Sweeper:
                 await self._survive(self.check_books)
 
     async def sweep(self) -> int:
-        """Queue whatever waited too long. Returns how many wake-ups that made."""
-        found = 0
+        """Queue whatever waited too long. Returns how many wake-ups that made. One statement when nothing waits."""
         async with self._database.transaction() as tx:
-            tx.wakeups += await tx.sweeps.stranded_lanes(grace_s=self._grace_s)
-            tx.wakeups += await tx.sweeps.due_generations(grace_s=ALONE_GRACE_S)
-            tx.wakeups += await tx.sweeps.waiting_chats(grace_s=self._grace_s)
-            tx.wakeups += await tx.sweeps.cards_behind(grace_s=self._grace_s)
-            tx.wakeups += await tx.sweeps.open_refunds(grace_s=self._grace_s)
+            backlog = await tx.sweeps.backlog()
+            if backlog.has_updates:
+                tx.wakeups += await tx.sweeps.stranded_lanes(grace_s=self._grace_s)
+            if backlog.generations:
+                tx.wakeups += await tx.sweeps.due_generations(grace_s=ALONE_GRACE_S)
+            if backlog.outbox:
+                tx.wakeups += await tx.sweeps.waiting_chats(grace_s=self._grace_s)
+            if backlog.has_cards:
+                tx.wakeups += await tx.sweeps.cards_behind(grace_s=self._grace_s)
+            if backlog.has_refunds:
+                tx.wakeups += await tx.sweeps.open_refunds(grace_s=self._grace_s)
             found = len(tx.wakeups)
-            self._on_backlog(await tx.sweeps.backlog())
+        self._on_backlog(backlog)
         return found
 
     async def purge(self) -> None:
