@@ -59,7 +59,9 @@ class Standby:
 
     async def judge(self, holder: Holder) -> Sign | None:
         """Look at a holder that is not us. Raises: StoreUnreachable."""
-        connected = await self._store.holder_is_connected(self._name, holder.token)
+        connected = holder.is_connected
+        if connected is None:
+            connected = await self._store.holder_is_connected(self._name, holder.token)
         self._can_probe = connected is not None
         self._vanished_at = None
         self._back_off_s = _BACK_OFF_FIRST_S
