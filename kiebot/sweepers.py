@@ -49,7 +49,7 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """Once. Raises: Transient."""
-        async with self._database.transaction() as tx:
+        async with self._database.single() as tx:
             await tx.replicas.beat(self._incarnation, self._name, self._facts())
 
     async def run(self) -> None:
@@ -106,8 +106,12 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """Queue whatever waited too long. Returns how many wake-ups that made. One statement when nothing waits."""
-        async with self._database.transaction() as tx:
+        async with self._database.single() as tx:
             backlog = await tx.sweeps.backlog()
+        self._on_backlog(backlog)
+        if not backlog.is_anything:
+            return 0
+        async with self._database.transaction() as tx:
             if backlog.has_updates:
                 tx.wakeups += await tx.sweeps.stranded_lanes(grace_s=self._grace_s)
             if backlog.generations:
@@ -118,9 +122,7 @@ class Sweeper:
                 tx.wakeups += await tx.sweeps.cards_behind(grace_s=self._grace_s)
             if backlog.has_refunds:
                 tx.wakeups += await tx.sweeps.open_refunds(grace_s=self._grace_s)
-            found = len(tx.wakeups)
-        self._on_backlog(backlog)
-        return found
+            return len(tx.wakeups)
 
     async def purge(self) -> None:
         """Forget what is old, a part at a time; end what never ended. One failure does not keep the rest."""

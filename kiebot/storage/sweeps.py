@@ -101,6 +101,10 @@ class Backlog:
     has_cards: bool = False
     has_refunds: bool = False
 
+    @property
+    def is_anything(self) -> bool:
+        return self.has_updates or self.outbox > 0 or self.generations > 0 or self.has_cards or self.has_refunds
+
 
 class SweepRepository:
     """`grace_s`: how long a row may wait before its wake-up counts as lost."""
