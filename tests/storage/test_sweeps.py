@@ -40,7 +40,7 @@ def backlogs() -> list[Backlog]:
 
 @pytest.fixture
 def sweeper(database: Database, backlogs: list[Backlog]) -> Sweeper:
-    return Sweeper(database, ManualClock(), on_backlog=backlogs.append)
+    return Sweeper(database, ManualClock(), on_backlog=backlogs.append, on_books=lambda breaches: None)
 
 
 async def test_a_sweep_with_nothing_to_find_asks_one_question(
