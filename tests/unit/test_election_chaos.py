@@ -24,7 +24,7 @@ from kiebot.lease.protocol import Holder, Lease, StoreUnreachable
 from kiebot.lease.term import Term, TermOver, Timing
 
 NAME = "poller"
-TIMING = Timing(probe_s=0.5)  # fewer looks, same rules: the storm is about trust
+TIMING = Timing(look_s=0.5, probe_s=0.5)  # fewer looks, same rules: the storm is about trust
 T = TypeVar("T")
 
 
