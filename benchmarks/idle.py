@@ -19,7 +19,7 @@ from benchmarks.rig.replica import statements
 from benchmarks.rig.report import ratio, spread, table
 from benchmarks.rig.stage import House, Stage, Variant
 
-SECONDS = 6.0
+SECONDS = 10.0  # processor time comes in hundredths of a second
 MUST_PERCENT = 1.0
 MUST_MB = 120.0
 _SETTLES_S = 8.0  # a start is not rest yet

@@ -101,7 +101,7 @@ async def read_status(engine: AsyncEngine, lease_url: str, prefix: str, bot_id: 
     holder, remaining_s = await _lease(lease_url, prefix, bot_id)
     schema = await schema_version(engine)
     if schema is None:
-        return Status(None, HEAD, holder, remaining_s, 0, None, None, (), 0, Backlog(0.0, 0, 0), {}, {})
+        return Status(None, HEAD, holder, remaining_s, 0, None, None, (), 0, Backlog(), {}, {})
     with outages_as_transient("status"):
         async with engine.connect() as connection:
             tx = Transaction(connection)

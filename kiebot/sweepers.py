@@ -49,7 +49,7 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """Once. Raises: Transient."""
-        async with self._database.transaction() as tx:
+        async with self._database.single() as tx:
             await tx.replicas.beat(self._incarnation, self._name, self._facts())
 
     async def run(self) -> None:
@@ -105,17 +105,24 @@ class Sweeper:
                 await self._survive(self.check_books)
 
     async def sweep(self) -> int:
-        """Queue whatever waited too long. Returns how many wake-ups that made."""
-        found = 0
+        """Queue whatever waited too long. Returns how many wake-ups that made. One statement when nothing waits."""
+        async with self._database.single() as tx:
+            backlog = await tx.sweeps.backlog()
+        self._on_backlog(backlog)
+        if not backlog.is_anything:
+            return 0
         async with self._database.transaction() as tx:
-            tx.wakeups += await tx.sweeps.stranded_lanes(grace_s=self._grace_s)
-            tx.wakeups += await tx.sweeps.due_generations(grace_s=ALONE_GRACE_S)
-            tx.wakeups += await tx.sweeps.waiting_chats(grace_s=self._grace_s)
-            tx.wakeups += await tx.sweeps.cards_behind(grace_s=self._grace_s)
-            tx.wakeups += await tx.sweeps.open_refunds(grace_s=self._grace_s)
-            found = len(tx.wakeups)
-            self._on_backlog(await tx.sweeps.backlog())
-        return found
+            if backlog.has_updates:
+                tx.wakeups += await tx.sweeps.stranded_lanes(grace_s=self._grace_s)
+            if backlog.generations:
+                tx.wakeups += await tx.sweeps.due_generations(grace_s=ALONE_GRACE_S)
+            if backlog.outbox:
+                tx.wakeups += await tx.sweeps.waiting_chats(grace_s=self._grace_s)
+            if backlog.has_cards:
+                tx.wakeups += await tx.sweeps.cards_behind(grace_s=self._grace_s)
+            if backlog.has_refunds:
+                tx.wakeups += await tx.sweeps.open_refunds(grace_s=self._grace_s)
+            return len(tx.wakeups)
 
     async def purge(self) -> None:
         """Forget what is old, a part at a time; end what never ended. One failure does not keep the rest."""

@@ -20,6 +20,7 @@ SCAN_PAGE = 200
 SCAN_LIMIT = 10_000  # due ids looked at per claim; those in progress or unknown stand at the head of the queue
 
 # ARGV: token, lease in ms, jobs wanted, lease prefix, payload prefix, then the names this worker knows.
+# Leases are looked up a page at a time: hundreds of jobs may be in progress, and they stand before all others.
 # A payload that cannot be read is claimed like a known one: the worker refuses it, says so and removes it.
 # Fewer jobs than wanted means that everything due is taken, so tokens still on the bell would wake others for nothing;
 # a job of unknown name keeps them: they were rung for a newer replica.
@@ -35,22 +36,25 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local wanted, seen = tonumber(ARGV[3]), 0
 while wanted > 0 and seen < {SCAN_LIMIT} do
-  local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', seen, {SCAN_PAGE})
+  local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', seen, {SCAN_PAGE})
   if #due == 0 then break end
-  for i = 1, #due, 2 do
-    local id, lease = due[i], ARGV[4] .. due[i]
-    if wanted > 0 and redis.call('EXISTS', lease) == 0 then
+  local leases = {{}}
+  for i = 1, #due do leases[i] = ARGV[4] .. due[i] end
+  local held = redis.call('MGET', unpack(leases))
+  for i = 1, #due do
+    local id = due[i]
+    if wanted > 0 and not held[i] then
       local name = stranger(id)
       if name then unknown[#unknown + 1] = name
       else
-        redis.call('SET', lease, ARGV[1], 'PX', ARGV[2])
+        redis.call('SET', leases[i], ARGV[1], 'PX', ARGV[2])
         claimed[#claimed + 1] = id
-        claimed[#claimed + 1] = due[i + 1]
+        claimed[#claimed + 1] = redis.call('ZSCORE', KEYS[1], id)
         wanted = wanted - 1
       end
     end
   end
-  seen = seen + #due / 2
+  seen = seen + #due
 end
 if wanted > 0 and #unknown == 0 then redis.call('DEL', KEYS[2]) end
 for _, id in ipairs(redis.call('ZRANGE', KEYS[3], 0, {SCAN_PAGE})) do

@@ -2,7 +2,7 @@
 
 Beside the path of `file:///path/to/lock` lie, for each lease, the file that is locked, a record of its holder (for
 standbys and `status`), and the doorbell. The kernel frees the lock when its holder's process ends, however it ends;
-standbys look every 100 ms. So nothing expires here, and a renewal only checks that the lock still stands.
+standbys look every 200 ms. So nothing expires here, and a renewal only checks that the lock still stands.
 
 - A **frozen** holder keeps the lease: no standby can take a kernel's lock away. `seize` succeeds only when the process
   is gone. Whoever needs more than that uses Redis or Postgres.

@@ -9,7 +9,7 @@ would.
 
 One statement takes the lock and writes the row, one gives both back, so nobody ever finds a lock without its owner's
 name. A replica has at most two sessions here: one that asks, which becomes the term's own when it wins, and one that
-listens at the doorbell. Standbys look at the lock every 100 ms; a waiter blocked in the lock itself would hear of a
+listens at the doorbell. Standbys look at the lock every 200 ms; a waiter blocked in the lock itself would hear of a
 crash a little sooner, but would hold the lease before it could say so.
 
 A pooler that lends sessions per transaction would elect everybody: the first question of a process proves that there is

@@ -22,11 +22,16 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the lease just now, as the store tells it. `remaining_s` is infinite when the grant has no end."""
+    """Who holds the lease just now, as the store tells it. `remaining_s` is infinite when the grant has no end.
+
+    `is_connected`: whether the holder has its liveness connection, from a store that tells it along; None: ask
+    `holder_is_connected`.
+    """
 
     replica: str
     token: str
     remaining_s: float
+    is_connected: bool | None = None
 
 
 class StoreUnreachable(Exception):

@@ -66,7 +66,13 @@ _SEIZE = _Script(
 redis.call('SET', KEYS[1], ARGV[2] .. '|' .. ARGV[3], 'PX', ARGV[4])
 return 1"""
 )
-_HOLDER = _Script("#!lua flags=no-writes\nreturn {redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])}")
+_HOLDER = _Script(  # the third answer is missing where an ACL forbids PUBSUB
+    """#!lua flags=no-writes
+local held = redis.call('GET', KEYS[1])
+if not held then return {} end
+local alive = redis.pcall('PUBSUB', 'NUMSUB', ARGV[1] .. string.match(held, '^[^|]*'))
+return {held, redis.call('PTTL', KEYS[1]), alive[2]}"""
+)
 
 
 class RedisLeaseStore:
@@ -105,11 +111,13 @@ class RedisLeaseStore:
             self._hang_up(lease.token)
 
     async def holder(self, name: str) -> Holder | None:
-        held, left_ms = await self._run(_HOLDER, [self._key(name)])
+        held, *facts = await self._run(_HOLDER, [self._key(name)], self._channel("")) or [None]
         if held is None:
             return None
         token, _, replica = held.decode(errors="replace").partition("|")
-        return Holder(replica, token, left_ms / 1000 if left_ms >= 0 else math.inf)
+        left_ms, listeners = (*facts, None)[:2]
+        remaining_s = left_ms / 1000 if left_ms >= 0 else math.inf
+        return Holder(replica, token, remaining_s, None if listeners is None else bool(listeners))
 
     async def wait_for_change(self, name: str, timeout_s: float) -> bool:
         rung = await self._waiting.ask(

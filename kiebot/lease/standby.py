@@ -59,7 +59,9 @@ class Standby:
 
     async def judge(self, holder: Holder) -> Sign | None:
         """Look at a holder that is not us. Raises: StoreUnreachable."""
-        connected = await self._store.holder_is_connected(self._name, holder.token)
+        connected = holder.is_connected
+        if connected is None:
+            connected = await self._store.holder_is_connected(self._name, holder.token)
         self._can_probe = connected is not None
         self._vanished_at = None
         self._back_off_s = _BACK_OFF_FIRST_S
@@ -86,8 +88,10 @@ class Standby:
         return True
 
     async def pause(self) -> None:
-        """Until the doorbell rings or it is time to look again."""
-        seconds = self._timing.probe_s if self._can_probe else max(self._timing.probe_s, self._timing.renew_s / 4)
+        """Until the doorbell rings or it is time to look again: soon after a look that found something amiss."""
+        seconds = self._timing.look_s if self._can_probe else max(self._timing.look_s, self._timing.renew_s / 4)
+        if self._watch.is_alarmed or self._vanished_at is not None:
+            seconds = min(seconds, self._timing.probe_s)
         await self._sleep_or_bell(seconds * self._rng.uniform(0.9, 1.1))
 
     async def back_off(self) -> None:

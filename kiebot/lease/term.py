@@ -46,13 +46,15 @@ class Timing:
     renew_s: float = 2.0
     call_timeout_s: float = 1.5
     margin_s: float = 1.5
-    probe_s: float = 0.1  # how often a standby looks at the holder's liveness connection
+    look_s: float = 0.2  # how often a standby looks at the holder
+    probe_s: float = 0.1  # how soon it looks again when it has found the holder's liveness connection gone
     probe_misses: int = 3  # looks in a row that must find it gone
     rest_s: float = 3.0  # kept away from the next bid after yielding
     stop_s: float = 2.0  # how long cancelled work may take before the term is given back without it
 
     def __post_init__(self) -> None:
-        if min(self.ttl_s, self.renew_s, self.call_timeout_s, self.margin_s, self.probe_s) <= 0:
+        intervals = (self.ttl_s, self.renew_s, self.call_timeout_s, self.margin_s, self.look_s, self.probe_s)
+        if min(intervals) <= 0:
             raise ValueError("lease intervals must be above zero")
         if self.ttl_s < _MIN_RENEWALS_PER_TTL * self.renew_s:
             raise ValueError(f"a lease of {self.ttl_s:g} s must leave room for four renewals, {self.renew_s:g} s each")

@@ -38,6 +38,11 @@ class DeathWatch:
         """The term looked at last."""
         return self._token
 
+    @property
+    def is_alarmed(self) -> bool:
+        """Whether the last look found the holder's connection gone."""
+        return self._misses > 0
+
     def has_run_out(self, now: float) -> bool:
         """Whether the lease seen last has simply expired by now. (Or is so close to it that it makes no difference.)"""
         return self._remaining_s - (now - self._seen_at) < self._tolerance_s / 2

@@ -18,9 +18,16 @@ from kiebot.wakeups import Advance, Deliver, Drain, RefreshCard, Repay, unique
 
 # The heads of all waiting lanes come first, the limit last: one long or held lane must not hide the others.
 _LANES = text(f"""
-    WITH heads AS (
-        SELECT DISTINCT ON (lane) id, lane, next_at FROM inbox WHERE done_at IS NULL
-        ORDER BY lane, urgent DESC, id
+    WITH RECURSIVE waiting AS (
+        (SELECT lane FROM inbox WHERE done_at IS NULL ORDER BY lane LIMIT 1)
+        UNION ALL
+        SELECT (SELECT lane FROM inbox WHERE done_at IS NULL AND lane > waiting.lane ORDER BY lane LIMIT 1)
+        FROM waiting WHERE waiting.lane IS NOT NULL
+    ), heads AS (
+        SELECT head.* FROM waiting CROSS JOIN LATERAL (
+            SELECT id, lane, next_at FROM inbox WHERE lane = waiting.lane AND done_at IS NULL
+            ORDER BY urgent DESC, id LIMIT 1
+        ) AS head
     ), stranded AS (
         SELECT heads.id, lanes.key, lanes.revision FROM heads JOIN lanes ON lanes.key = heads.lane
         WHERE heads.next_at < now() - make_interval(secs => :grace_s) AND {free("lanes")}
@@ -69,21 +76,34 @@ _PURGE_OUTBOX = text("""
         SELECT id FROM outbox WHERE sent_at < now() - interval '30 days' LIMIT :most FOR UPDATE SKIP LOCKED
     )
 """)
+# The oldest update is looked for among those that fall due first: to look at all would take long when many wait.
 _GAUGES = text("""
     SELECT
-        (SELECT coalesce(extract(epoch FROM now() - min(received_at)), 0)::float8 FROM inbox WHERE done_at IS NULL),
+        (SELECT coalesce(extract(epoch FROM now() - min(received_at)), 0)::float8 FROM (
+            SELECT received_at FROM inbox WHERE done_at IS NULL ORDER BY next_at LIMIT 100
+        ) AS due),
+        EXISTS (SELECT 1 FROM inbox WHERE done_at IS NULL),
         (SELECT count(*) FROM outbox WHERE sent_at IS NULL AND buried_at IS NULL),
-        (SELECT count(*) FROM generations WHERE finished_at IS NULL)
+        (SELECT count(*) FROM generations WHERE finished_at IS NULL),
+        EXISTS (SELECT 1 FROM cards WHERE wanted_version > sent_version),
+        EXISTS (SELECT 1 FROM refunds WHERE state = 'open')
 """)
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits just now, for gauges."""
+    """What waits just now: for gauges, and to tell whether there is anything to look for."""
 
-    oldest_update_s: float
-    outbox: int
-    generations: int
+    oldest_update_s: float = 0.0
+    has_updates: bool = False
+    outbox: int = 0
+    generations: int = 0
+    has_cards: bool = False
+    has_refunds: bool = False
+
+    @property
+    def is_anything(self) -> bool:
+        return self.has_updates or self.outbox > 0 or self.generations > 0 or self.has_cards or self.has_refunds
 
 
 class SweepRepository:

@@ -107,6 +107,33 @@ async def test_the_liveness_subscription_comes_back_before_three_looks_have_miss
     await until(lambda: redis_store.holder_is_connected(NAME, lease.token), True, within_s=0.25)
 
 
+async def test_one_look_tells_whether_the_holder_is_connected(redis_store: RedisLeaseStore) -> None:
+    lease = await _won(redis_store)
+    await until(lambda: redis_store.holder_is_connected(NAME, lease.token), True)
+    holder = await redis_store.holder(NAME)
+    assert holder is not None and (holder.replica, holder.token, holder.is_connected) == ("one", lease.token, True)
+    await redis_store.close()
+    await until(lambda: redis_store.holder_is_connected(NAME, lease.token), False)
+    holder = await redis_store.holder(NAME)
+    assert holder is not None and holder.is_connected is False
+
+
+async def test_a_user_without_pubsub_still_sees_the_holder(valkey_url: str, admin: Redis) -> None:
+    prefix = new_token()
+    store = RedisLeaseStore(valkey_url, clock=SystemClock(), prefix=prefix)
+    await admin.acl_setuser("mute", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-pubsub"])
+    mute = RedisLeaseStore(f"{valkey_url}?username=mute&password=any", clock=SystemClock(), prefix=prefix)
+    try:
+        lease = await _won(store)
+        holder = await mute.holder(NAME)
+        assert holder is not None and (holder.token, holder.is_connected) == (lease.token, None)
+        assert await mute.holder_is_connected(NAME, lease.token) is None
+    finally:
+        await store.close()
+        await mute.close()
+        await admin.acl_deluser("mute")
+
+
 async def test_a_lease_is_taken_renewed_and_given_back_at_maxmemory(redis_store: RedisLeaseStore, admin: Redis) -> None:
     await admin.config_set("maxmemory", 1)
     lease = await _won(redis_store)
