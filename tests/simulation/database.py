@@ -79,6 +79,13 @@ class MemoryTransaction:
         return await self._line.call(lambda reply: self._postgres.run(self.session, statement, reply))
 
 
+class _Alone(MemoryTransaction):
+    """One statement, which commits by itself."""
+
+    async def run(self, statement: Statement) -> Any:
+        return await self._line.call(lambda reply: self._postgres.run_alone(statement, reply))
+
+
 class MemoryDatabase:
     def __init__(
         self, loop: VirtualLoop, postgres: Postgres, queue: MemoryQueue, line: Line, rng: random.Random
@@ -89,6 +96,10 @@ class MemoryDatabase:
         self._line = line
         self._rng = rng
         self._sessions: set[Session] = set()
+
+    @asynccontextmanager
+    async def single(self) -> AsyncIterator[MemoryTransaction]:
+        yield _Alone(self._postgres, self._line)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[MemoryTransaction]:
@@ -179,7 +190,8 @@ class _Sweeps:
         return []
 
     async def backlog(self) -> Backlog:
-        return Backlog(0.0, 0, 0)
+        found: Backlog = await self._tx.run(self._tx.tables.waits())
+        return found
 
 
 class _Outbox:

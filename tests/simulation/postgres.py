@@ -13,6 +13,7 @@ from kiebot.errors import Fenced
 from kiebot.intake.lanes import LaneClaim, Waiting
 from kiebot.intake.ports import FenceRow, RawUpdate
 from kiebot.storage.claims import DEAD_AFTER_S, GAP_S, QUICK_CLAIM_MAX_S
+from kiebot.storage.sweeps import Backlog
 from kiebot.wakeups import Drain
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.sessions import Session, Sessions, Statement
@@ -188,6 +189,12 @@ class Postgres(Sessions):
             self._lock(session, row)
             session.changes.append(lambda: self._end(row, "buried"))
             return row_id
+
+        return statement
+
+    def waits(self) -> Statement:
+        def statement(_: Session) -> Backlog:
+            return Backlog(has_updates=any(self._waiting.values()))
 
         return statement
 
