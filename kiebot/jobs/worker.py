@@ -151,6 +151,7 @@ class Worker(arq.worker.Worker):
             await asyncio.wait({self.main_task})
         with suppress(*OUTAGES):
             await self._leases.flush()
+            await self._bell.ring()  # our ear may have taken a token with it that was meant for another
             await self.pool.delete(self._keys.replica_health(self._replica))  # never the shared key: others may live
         log.info("worker.drained", handed_back=self._handed_back, unsettled=self._leases.unsettled)
         return self._handed_back

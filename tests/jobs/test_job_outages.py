@@ -34,16 +34,17 @@ async def test_a_stopped_server_is_survived_and_told_in_two_lines(fragile: Rig, 
 
 async def test_a_server_that_comes_back_empty_is_served_at_once(fragile: Rig, own_server: Server) -> None:
     done: list[int] = []
-    release = asyncio.Event()
+    started, release = asyncio.Event(), asyncio.Event()
 
     async def note(context: object, number: int) -> None:
         if number == 1:
+            started.set()
             await release.wait()
         done.append(number)
 
     worker = fragile.worker(note=note, lease_s=0.6)
     await fragile.enqueue(noop(1))
-    await until(lambda: worker.running == 1)
+    await until(started.is_set)  # a job that is only claimed still has questions to the server
     own_server.kill()
     await until(lambda: worker.outage_s > 0.3)
     release.set()
