@@ -169,21 +169,43 @@ class PeopleDay:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelDay:
-    """One model's works that ended on one day (UTC). Money and margin only count works whose cost is known."""
+class Margin:
+    """One model's works that ended on one day (UTC), in millicredits. `unreported`: of how many sold works the provider
+    told no figure, so that the quote's cost stands for it; `lost`: what it billed, or may have, and nobody paid for."""
 
     day: date
     model_id: str
-    succeeded: int
+    sold: int
     failed: int
-    taken: Millicredits
-    known: int
-    known_taken: Millicredits
-    known_consumed: Millicredits
+    captured: Millicredits
+    quoted: Millicredits
+    consumed: Millicredits
+    unreported: int
+    lost: Millicredits
+
+    @property
+    def cost(self) -> Millicredits:
+        return self.consumed + self.lost
 
     @property
     def margin(self) -> Millicredits:
-        return self.known_taken - self.known_consumed
+        return self.captured - self.cost
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """One attempt that the provider billed, or may have, and nobody paid for. `is_certain`: it said so itself."""
+
+    opened_at: datetime
+    number: int
+    generation_id: UUID
+    attempt_id: UUID
+    task_id: str | None
+    model_id: str
+    state: str
+    why: str
+    amount: Millicredits
+    is_certain: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,4 +230,4 @@ class Statistics:
     totals: Totals
     people: tuple[PeopleDay, ...]
     money: tuple[MoneyDay, ...]
-    models: tuple[ModelDay, ...]
+    models: tuple[Margin, ...]

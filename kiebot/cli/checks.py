@@ -22,7 +22,7 @@ from kiebot.kie.client import KieProvider
 from kiebot.lease.open import open_lease_store
 from kiebot.lease.protocol import StoreUnreachable
 from kiebot.settings import Settings
-from kiebot.storage.engine import make_engine, outages_as_transient
+from kiebot.storage.engine import close_engine, make_engine, outages_as_transient
 from kiebot.storage.migrate import HEAD, schema_version
 
 MOST_SKEW_S = 5.0
@@ -95,16 +95,14 @@ async def postgres(url: str, *, is_embedded: bool) -> list[Finding]:
         version = await schema_version(engine)
         with outages_as_transient("clock"):
             async with engine.connect() as connection:
-                await connection.execute(
-                    text("SELECT 1")
-                )  # the round trip that is measured begins with a warm connection
+                await connection.execute(text("SELECT 1"))  # so that connecting is no part of what is measured
                 before, started = clock.now().timestamp(), clock.monotonic()
                 theirs = float(await connection.scalar(_CLOCK) or 0.0)
                 took_s = clock.monotonic() - started
     except Transient as error:
         return [fail("postgres", str(error), "start it, or correct DATABASE_URL (docs/operations.md)")]
     finally:
-        await engine.dispose()
+        await close_engine(engine)
     return [schema(version, is_embedded=is_embedded), skew(theirs - before - took_s / 2, took_s / 2)]
 
 
@@ -178,9 +176,7 @@ async def telegram(settings: Settings) -> list[Finding]:
     bot = make_bot(settings.telegram_bot_token.get_secret_value(), api_url=settings.telegram_api_url, replica="doctor")
     try:
         state = await TelegramSetup(bot).token_state()
-    except Permanent:
-        return [fail("telegram", "the token is refused", "take a new one from @BotFather: /mybots, API Token")]
-    except AccountStopped:
+    except (Permanent, AccountStopped):
         return [fail("telegram", "the token is refused", "take a new one from @BotFather: /mybots, API Token")]
     except KiebotError as error:
         return [fail("telegram", f"unreachable: {error}", "see whether TELEGRAM_API_URL is reachable from here")]

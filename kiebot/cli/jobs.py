@@ -8,7 +8,6 @@ from __future__ import annotations
 import getpass
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import click
 
 from kiebot.admin.acts import Doer, perform
 from kiebot.admin.model import Act, Action, Letter, WorkLine
-from kiebot.cli.opened import with_database
+from kiebot.cli.opened import decided, with_database
 from kiebot.errors import Refused
 from kiebot.generation.model import Generation, State
 from kiebot.generation.pricing import credits_text
@@ -48,10 +47,6 @@ def _named(value: str) -> Name:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS):
         raise click.BadParameter("the number of a generation, such as 17, or of a dead letter, such as L5")
     return Name(value.upper().startswith("L"), int(digits))
-
-
-class _NotMeant(Exception):
-    """Ends a dry run's transaction: all of it was done, none of it stays."""
 
 
 @click.group()
@@ -159,14 +154,10 @@ async def _perform(
     database: Database, name: Name, reason: str, actor: str, *, dry_run: bool, letter: Action, work: Action | None
 ) -> Act:
     """work: None for whatever pushes a generation in its present state."""
-    act = Act(letter, str(name.number))
-    with suppress(_NotMeant):
-        async with database.transaction() as tx:
-            action = letter if name.is_letter else work or await _push(tx, name.number)
-            act = Act(action, str(name.number), {"reason": reason} if reason else {})
-            await perform(tx, act, Doer(actor, new_token()))
-            if dry_run:
-                raise _NotMeant
+    async with decided(database, dry_run=dry_run) as tx:
+        action = letter if name.is_letter else work or await _push(tx, name.number)
+        act = Act(action, str(name.number), {"reason": reason} if reason else {})
+        await perform(tx, act, Doer(actor, new_token()))
     return act
 
 

@@ -2,49 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from decimal import Decimal
+from functools import partial
 from typing import TypeVar
 
 import click
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from kiebot.admin.model import Act, Action
-from kiebot.bootstrap import open_stores
+from kiebot.admin.model import Act, Action, Loss, Margin
+from kiebot.cli.opened import decided, with_database
 from kiebot.cli.payments import reconcile, refund
-from kiebot.errors import KeyReused, Refused, Transient
+from kiebot.errors import KeyReused, Refused
 from kiebot.generation.pricing import credits_text
 from kiebot.ids import wallet_of
 from kiebot.settings import load_settings
-from kiebot.storage.engine import make_engine
-from kiebot.storage.reckoning import Loss, Margin, losses, margins
 from kiebot.storage.transaction import Database
 from kiebot.storage.verify import INVARIANTS, verify
-from kiebot.wakeups import Wakeup
 
 _LAST = text("""
     SELECT p.posted_at, p.kind, p.key, p.reason, p.actor, e.delta_available, e.delta_held, e.available_after
     FROM entries e JOIN postings p ON p.key = e.posting_key WHERE e.account = :account
     ORDER BY e.version DESC LIMIT 10
 """)
-
-
-class _NotMeant(Exception):
-    """Ends a dry run's transaction: all of it was done, none of it stays."""
-
-
-class NoQueue:
-    """Grants wake nobody."""
-
-    async def enqueue(self, wakeups: Sequence[Wakeup]) -> None:
-        return
 
 
 @click.group()
@@ -59,7 +43,7 @@ ledger.add_command(reconcile)
 @ledger.command("verify")
 def verify_command() -> None:
     """Check every invariant in one snapshot. Status 1 when one is broken."""
-    breaches = _with_engine(verify)
+    breaches = _opened(lambda database: verify(database.engine))
     for breach in breaches:
         click.echo(f"broken: {breach.invariant}")
         for row in breach.rows:
@@ -73,8 +57,8 @@ def verify_command() -> None:
 def balance(user: int) -> None:
     """What a user has, and the last ten entries."""
 
-    async def read(engine: AsyncEngine) -> None:
-        async with Database(engine, NoQueue()).transaction() as tx:
+    async def read(database: Database) -> None:
+        async with database.transaction() as tx:
             wallet = await tx.ledger.balance(user)
             rows = (await tx.connection.execute(_LAST, {"account": wallet_of(user)})).all()
         click.echo(f"available {credits_text(wallet.available)}, held {credits_text(wallet.held)}")
@@ -84,7 +68,7 @@ def balance(user: int) -> None:
                 f"  {row.key}  {row.reason}  {row.actor}"
             )
 
-    _with_engine(read)
+    _opened(read)
 
 
 @ledger.command()
@@ -100,20 +84,22 @@ def grant(user: int, amount: Decimal, key: str, reason: str, actor: str, dry_run
     if millicredits == 0 or millicredits != amount * 1000:
         raise click.BadParameter("credits, with at most three decimals, and not zero")
 
-    async def write(engine: AsyncEngine) -> None:
-        with suppress(_NotMeant):
-            async with Database(engine, NoQueue()).transaction() as tx:
-                is_new = await tx.ledger.grant(key, user, millicredits, reason=reason, actor=actor)
-                if is_new:
-                    facts: dict[str, int | str] = {"millicredits": millicredits, "reason": reason, "key": key}
-                    await tx.audit.add(actor, Act(Action.GRANT, str(user), facts))
-                wallet = await tx.ledger.balance(user)
-                if dry_run:
-                    raise _NotMeant
+    async def write(database: Database) -> None:
+        async with decided(database, dry_run=dry_run) as tx:
+            is_new = await tx.ledger.grant(key, user, millicredits, reason=reason, actor=actor)
+            if is_new:
+                facts: dict[str, int | str] = {"millicredits": millicredits, "reason": reason, "key": key}
+                await tx.audit.add(actor, Act(Action.GRANT, str(user), facts))
+            wallet = await tx.ledger.balance(user)
         done = ("would be granted" if dry_run else "granted") if is_new else "already granted under this key"
         click.echo(f"{done}; {user} {'would have' if dry_run else 'has'} {credits_text(wallet.available)}")
 
-    _with_engine(write)
+    try:
+        _opened(write)
+    except KeyReused as error:
+        raise click.ClickException(f"this key was used with other facts: {error}") from None
+    except Refused:
+        raise click.ClickException("the wallet has less than that") from None
 
 
 _days = click.option("--days", type=click.IntRange(1, 3650), default=7, show_default=True, help="how far back")
@@ -125,7 +111,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="for scripts; am
 @_as_json
 def margin_command(days: int, as_json: bool) -> None:
     """What users paid beside what KIE took, per day and model; dollars at KIE_CREDIT_USD."""
-    rows = _with_engine(lambda engine: margins(engine, days=days))
+    rows = _opened(partial(_margins, days=days))
     if as_json:
         click.echo(json.dumps([{**asdict(row), "margin": row.margin} for row in rows], default=str, indent=2))
         return
@@ -156,7 +142,7 @@ def _margin_line(row: Margin, usd: Decimal) -> str:
 @_as_json
 def losses_command(days: int, as_json: bool) -> None:
     """Tasks that KIE billed, or may have billed, and no user paid for."""
-    rows = _with_engine(lambda engine: losses(engine, days=days))
+    rows = _opened(partial(_losses, days=days))
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], default=str, indent=2))
         return
@@ -178,23 +164,15 @@ def _loss_line(row: Loss) -> str:
 T = TypeVar("T")
 
 
-def _with_engine(action: Callable[[AsyncEngine], Awaitable[T]]) -> T:
-    stores = open_stores(load_settings())
+def _opened(action: Callable[[Database], Awaitable[T]]) -> T:
+    return with_database(action, application="kiebot ledger")
 
-    async def run() -> T:
-        engine = make_engine(stores.database_url, pool_size=2, application="kiebot ledger")
-        try:
-            return await action(engine)
-        finally:
-            await engine.dispose()
 
-    try:
-        return asyncio.run(run())
-    except KeyReused as error:
-        raise click.ClickException(f"this key was used with other facts: {error}") from None
-    except Refused:
-        raise click.ClickException("the wallet has less than that") from None
-    except Transient as error:
-        raise click.ClickException(str(error)) from None
-    finally:
-        stores.close()
+async def _margins(database: Database, *, days: int) -> list[Margin]:
+    async with database.transaction() as tx:
+        return await tx.reckoning.margins(days=days)
+
+
+async def _losses(database: Database, *, days: int) -> list[Loss]:
+    async with database.transaction() as tx:
+        return await tx.reckoning.losses(days=days)

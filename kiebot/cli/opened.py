@@ -1,18 +1,19 @@
-"""A command's own short look into the database."""
+"""A command's own short look into the database, and its dry run."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 import click
 
-from kiebot.bootstrap import open_stores
+from kiebot.bootstrap import Stores, open_stores
 from kiebot.errors import Transient
 from kiebot.settings import load_settings
-from kiebot.storage.engine import make_engine
-from kiebot.storage.transaction import Database
+from kiebot.storage.engine import close_engine, make_engine
+from kiebot.storage.transaction import Database, Transaction
 from kiebot.wakeups import Wakeup
 
 T = TypeVar("T")
@@ -25,16 +26,36 @@ class NoQueue:
         return
 
 
+class _NotMeant(Exception):
+    """Ends a dry run's transaction."""
+
+
+@asynccontextmanager
+async def opened(stores: Stores, *, application: str) -> AsyncIterator[Database]:
+    engine = make_engine(stores.database_url, pool_size=2, application=application)
+    try:
+        yield Database(engine, NoQueue())
+    finally:
+        await close_engine(engine)
+
+
+@asynccontextmanager
+async def decided(database: Database, *, dry_run: bool) -> AsyncIterator[Transaction]:
+    """A transaction; in a dry run all of it is done, and none of it stays."""
+    with suppress(_NotMeant):
+        async with database.transaction() as tx:
+            yield tx
+            if dry_run:
+                raise _NotMeant
+
+
 def with_database(action: Callable[[Database], Awaitable[T]], *, application: str) -> T:
     """Open the stores of the settings for one action. An outage ends the command with status 1 and its reason."""
     stores = open_stores(load_settings())
 
     async def run() -> T:
-        engine = make_engine(stores.database_url, pool_size=2, application=application)
-        try:
-            return await action(Database(engine, NoQueue()))
-        finally:
-            await engine.dispose()
+        async with opened(stores, application=application) as database:
+            return await action(database)
 
     try:
         return asyncio.run(run())

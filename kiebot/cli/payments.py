@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import getpass
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -18,6 +18,7 @@ from kiebot.bootstrap import open_stores
 from kiebot.bot.receipts import Receipts
 from kiebot.botapi.connection import close_bot, make_bot
 from kiebot.botapi.stars import TelegramStars
+from kiebot.cli.opened import decided, opened
 from kiebot.clock import SystemClock
 from kiebot.errors import KiebotError, Refused
 from kiebot.generation.pricing import credits_text
@@ -26,22 +27,9 @@ from kiebot.payments.model import Refund, RefundState
 from kiebot.payments.reconcile import TOO_FRESH_S, Reconciliation, Report
 from kiebot.payments.refunds import Refunds, request_refund
 from kiebot.settings import load_settings
-from kiebot.storage.engine import make_engine
 from kiebot.storage.transaction import Database
-from kiebot.wakeups import Wakeup
 
 T = TypeVar("T")
-
-
-class _NotMeant(Exception):
-    """Ends a dry run's transaction: all of it was done, none of it stays."""
-
-
-class _NoQueue:
-    """What is to be sent is found by the sweepers of the replicas."""
-
-    async def enqueue(self, wakeups: Sequence[Wakeup]) -> None:
-        return
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +51,8 @@ def refund(charge_id: str, reason: str, actor: str, dry_run: bool) -> None:
         return await Refunds(shop.database, shop.stars, Receipts(), SystemClock()).refund(charge_id, actor, reason)
 
     async def pretend(shop: _Shop) -> Refund:
-        with suppress(_NotMeant):
-            async with shop.database.transaction() as tx:
-                found = await request_refund(tx, charge_id, actor=actor, reason=reason)
-                raise _NotMeant
-        return found
+        async with decided(shop.database, dry_run=True) as tx:
+            return await request_refund(tx, charge_id, actor=actor, reason=reason)
 
     told = _with_shop(pretend if dry_run else write)
     owed = f", {credits_text(told.amount - told.taken)} owed" if told.amount > told.taken else ""
@@ -111,14 +96,13 @@ def _with_shop(action: Callable[[_Shop], Awaitable[T]]) -> T:
     stores = open_stores(settings)
 
     async def run() -> T:
-        engine = make_engine(stores.database_url, pool_size=2, application="kiebot ledger")
         token = settings.telegram_bot_token.get_secret_value()
         bot = make_bot(token, api_url=settings.telegram_api_url, replica="cli")
         try:
-            return await action(_Shop(Database(engine, _NoQueue()), TelegramStars(bot), settings.payment_terms()))
+            async with opened(stores, application="kiebot ledger") as database:
+                return await action(_Shop(database, TelegramStars(bot), settings.payment_terms()))
         finally:
             await close_bot(bot)
-            await engine.dispose()
 
     try:
         with _logs_on_stderr():

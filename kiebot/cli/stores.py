@@ -12,7 +12,7 @@ from kiebot.bootstrap import Stores, open_stores
 from kiebot.errors import Transient
 from kiebot.settings import Settings, describe, load_settings
 from kiebot.status import Status, read_status
-from kiebot.storage.engine import make_engine
+from kiebot.storage.engine import close_engine, make_engine
 from kiebot.storage.migrate import migrate
 
 
@@ -34,7 +34,7 @@ async def _migrate(stores: Stores) -> str:
     try:
         return await migrate(engine)
     finally:
-        await engine.dispose()
+        await close_engine(engine)
 
 
 @click.command()
@@ -57,7 +57,7 @@ async def _status(settings: Settings, stores: Stores) -> Status:
     try:
         return await read_status(engine, stores.lease_url, settings.redis_prefix, settings.bot_id)
     finally:
-        await engine.dispose()
+        await close_engine(engine)
 
 
 @click.command()

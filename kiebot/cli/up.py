@@ -13,7 +13,7 @@ from kiebot.cluster import Cluster, Member
 from kiebot.engines import EngineError
 from kiebot.observe import logs
 from kiebot.settings import Settings, load_settings
-from kiebot.storage.engine import make_engine
+from kiebot.storage.engine import close_engine, make_engine
 from kiebot.storage.migrate import migrate
 
 
@@ -39,7 +39,7 @@ async def _up(settings: Settings, stores: Stores, replicas: int) -> int:
     click.echo(f"stores: {stores.described}")
     engine = make_engine(stores.migrate_url, pool_size=1, application="kiebot up")
     click.echo(f"schema: version {await migrate(engine)}")
-    await engine.dispose()
+    await close_engine(engine)
     cluster = Cluster([_member(settings, number) for number in range(replicas)])
     click.echo(f"replicas: {', '.join(cluster.members)}")
     running = asyncio.create_task(cluster.keep_running())

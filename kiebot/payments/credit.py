@@ -69,6 +69,6 @@ async def credit(tx: Tx, payment: Payment, words: Words) -> Draft | None:
 async def _alarm(tx: Tx, payment: Payment, why: str) -> None:
     """Loud in the log and the metrics, and kept: an operator has to look."""
     METRICS.payments.labels(provider=payment.provider, outcome=why).inc()
-    facts = {"charge_id": payment.charge_id, "user_id": payment.user_id, "amount": payment.amount, "why": why}
-    log.error("payment.alarm", **facts)
-    await tx.payments.note("payment.alarm", payment.provider, facts | {"payload": payment.payload})
+    facts = {"user_id": payment.user_id, "amount": payment.amount, "why": why}
+    log.error("payment.alarm", charge_id=payment.charge_id, **facts)
+    await tx.audit.note(payment.provider, "payment.alarm", payment.charge_id, facts | {"payload": payment.payload})

@@ -54,7 +54,7 @@ async def book_refund_made_elsewhere(
     if payment is None:
         METRICS.refunds.labels(outcome="unknown_payment").inc()
         log.error("refund.alarm", charge_id=charge_id, why="unknown_payment", advice="kiebot ledger reconcile")
-        await tx.payments.note("refund.alarm", actor, {"charge_id": charge_id, "why": "unknown_payment"})
+        await tx.audit.note(actor, "refund.alarm", charge_id, {"why": "unknown_payment"})
         return None
     refund = await tx.payments.standing_refund(provider, charge_id)
     if refund is None:
@@ -148,8 +148,8 @@ async def _open(tx: Tx, payment: Payment, *, actor: str, reason: str) -> Refund:
     )
     await tx.payments.mark_taken(opened.id, taken)
     METRICS.refunds.labels(outcome="opened").inc()
-    facts = {"charge_id": payment.charge_id, "user_id": payment.user_id, "taken": taken, "reason": reason}
-    await tx.payments.note("refund.opened", actor, facts)
+    facts = {"user_id": payment.user_id, "taken": taken, "reason": reason}
+    await tx.audit.note(actor, "refund.opened", payment.charge_id, facts)
     return replace(opened, taken=taken)
 
 

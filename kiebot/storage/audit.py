@@ -1,8 +1,9 @@
-"""What admins were asked, and what they did. In the caller's transaction: an act and its audit row are one."""
+"""What admins were asked, did, and have to know. In the caller's transaction: an act and its audit row are one."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -44,13 +45,12 @@ class AuditRepository:
         self._connection = connection
 
     async def add(self, actor: str, act: Act) -> None:
-        facts = {
-            "actor": actor,
-            "action": act.action.value,
-            "subject": act.subject,
-            "facts": json.dumps(dict(act.facts)),
-        }
-        await self._connection.execute(_ADD, facts)
+        await self.note(actor, act.action.value, act.subject, act.facts)
+
+    async def note(self, actor: str, action: str, subject: str, facts: Mapping[str, object]) -> None:
+        """What somebody has to know of although no admin did it."""
+        row = {"actor": actor, "action": action, "subject": subject, "facts": json.dumps(dict(facts))}
+        await self._connection.execute(_ADD, row)
 
     async def latest(self, *, most: int, skip: int = 0) -> list[AuditLine]:
         rows = await self._connection.execute(_LATEST, {"most": most, "skip": skip})

@@ -19,10 +19,10 @@ from kiebot.errors import Transient
 
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 20
-_opened: MutableMapping[Engine, WeakSet[asyncpg.Connection]] = WeakKeyDictionary()
-log = structlog.get_logger()
-
 RETRY_SQLSTATES = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock not available
+
+log = structlog.get_logger()
+_opened: MutableMapping[Engine, WeakSet[asyncpg.Connection]] = WeakKeyDictionary()  # what each open engine connected
 
 
 def make_engine(database_url: str, *, pool_size: int = 10, application: str = "kiebot") -> AsyncEngine:

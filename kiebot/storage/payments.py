@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -57,7 +56,6 @@ _DEFER = text("""
 _END = text("""
     UPDATE refunds SET state = :state, last_error = :error, ended_at = now() WHERE id = :id AND state = 'open'
 """)
-_NOTE = text("INSERT INTO audit (actor, action, facts) VALUES (:actor, :action, CAST(:facts AS jsonb))")
 
 
 class PaymentRepository:
@@ -121,10 +119,6 @@ class PaymentRepository:
     async def end_refund(self, refund_id: int, state: RefundState, error: str | None) -> None:
         facts = {"id": refund_id, "state": state.value, "error": error[:300] if error else None}
         await self._connection.execute(_END, facts)
-
-    async def note(self, action: str, actor: str, facts: Mapping[str, object]) -> None:
-        """A line of the audit, for operators."""
-        await self._connection.execute(_NOTE, {"actor": actor, "action": action, "facts": json.dumps(dict(facts))})
 
 
 def _facts(payment: Payment) -> tuple[int, int, str]:

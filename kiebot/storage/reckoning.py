@@ -6,15 +6,10 @@ reported, the quote's cost stands in for it. A day is a day of UTC, the one on w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date, datetime
-from uuid import UUID
-
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kiebot.ledger.entries import Millicredits
-from kiebot.storage.engine import outages_as_transient
+from kiebot.admin.model import Loss, Margin
 
 # An attempt is paid for when its generation was captured and it is the one that brought the result.
 _PAID = "(g.state = 'succeeded' AND a.id = g.attempt_id)"
@@ -22,7 +17,8 @@ _LOST = f"NOT {_PAID} AND g.finished_at IS NOT NULL AND coalesce(a.consumed_mill
 _MARGINS = text(f"""
     WITH ended AS (
         SELECT id, (finished_at AT TIME ZONE 'UTC')::date AS day, model_id, state, cost_millicredits
-        FROM generations WHERE finished_at > now() - make_interval(days => :days)
+        FROM generations WHERE finished_at >=
+            (date_trunc('day', now() AT TIME ZONE 'UTC') - make_interval(days => :days - 1)) AT TIME ZONE 'UTC'
     ), tasks AS (
         SELECT g.id, sum(coalesce(a.consumed_millicredits, g.cost_millicredits)) FILTER (WHERE {_PAID}) AS consumed,
             count(*) FILTER (WHERE {_PAID} AND a.consumed_millicredits IS NULL) AS unreported,
@@ -36,7 +32,7 @@ _MARGINS = text(f"""
         coalesce(sum(t.consumed), 0)::bigint AS consumed, coalesce(sum(t.unreported), 0)::bigint AS unreported,
         coalesce(sum(t.lost), 0)::bigint AS lost
     FROM ended e LEFT JOIN settlements s ON s.generation_id = e.id LEFT JOIN tasks t ON t.id = e.id
-    GROUP BY e.day, e.model_id ORDER BY e.day DESC, e.model_id
+    GROUP BY e.day, e.model_id ORDER BY e.day DESC, sold DESC, e.model_id
 """)
 _LOSSES = text(f"""
     SELECT a.opened_at, g.number, g.id AS generation_id, a.id AS attempt_id, a.task_id, g.model_id, a.state,
@@ -49,50 +45,14 @@ _LOSSES = text(f"""
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class Margin:
-    """One model on one day, in millicredits. `unreported`: how many of `sold` the provider gave no figure for."""
+class ReckoningRepository:
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
 
-    day: date
-    model_id: str
-    sold: int
-    failed: int
-    captured: Millicredits
-    quoted: Millicredits
-    consumed: Millicredits
-    unreported: int
-    lost: Millicredits
+    async def margins(self, *, days: int) -> list[Margin]:
+        """Of works that ended on the last `days` days, today among them; newest day first, then what sold best."""
+        return [Margin(*row) for row in await self._connection.execute(_MARGINS, {"days": days})]
 
-    @property
-    def margin(self) -> Millicredits:
-        return self.captured - self.consumed - self.lost
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """One attempt that the provider billed, or may have, and nobody paid for. `is_certain`: it said so itself."""
-
-    opened_at: datetime
-    number: int
-    generation_id: UUID
-    attempt_id: UUID
-    task_id: str | None
-    model_id: str
-    state: str
-    why: str
-    amount: Millicredits
-    is_certain: bool
-
-
-async def margins(engine: AsyncEngine, *, days: int) -> list[Margin]:
-    """Generations that ended within the last `days` days, newest day first. Raises: Transient."""
-    with outages_as_transient("margins"):
-        async with engine.connect() as connection:
-            return [Margin(*row) for row in await connection.execute(_MARGINS, {"days": days})]
-
-
-async def losses(engine: AsyncEngine, *, days: int) -> list[Loss]:
-    """Newest first. Raises: Transient."""
-    with outages_as_transient("losses"):
-        async with engine.connect() as connection:
-            return [Loss(*row) for row in await connection.execute(_LOSSES, {"days": days})]
+    async def losses(self, *, days: int) -> list[Loss]:
+        """Of attempts begun within the last `days` times 24 hours, newest first."""
+        return [Loss(*row) for row in await self._connection.execute(_LOSSES, {"days": days})]

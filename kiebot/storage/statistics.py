@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kiebot.admin.model import ModelDay, MoneyDay, PeopleDay, Statistics, Totals
+from kiebot.admin.model import MoneyDay, PeopleDay, Statistics, Totals
+from kiebot.storage.reckoning import ReckoningRepository
 
 _TOTALS = text("""
     SELECT u.*, w.*,
@@ -78,24 +79,6 @@ _MONEY = text(f"""
     ) AS r USING (day)
     ORDER BY days.day DESC
 """)
-# A work whose every task has a known cost counts as known; one that never made a task cost nothing.
-_MODELS = text(f"""
-    {_DAYS}, ended AS (
-        SELECT (g.finished_at AT TIME ZONE 'UTC')::date AS day, g.model_id, g.state, coalesce(s.amount, 0) AS taken,
-            coalesce(a.consumed, 0) AS consumed, coalesce(a.unknown, 0) = 0 AS is_known
-        FROM since, generations g LEFT JOIN settlements s ON s.generation_id = g.id LEFT JOIN LATERAL (
-            SELECT sum(consumed_millicredits) AS consumed,
-                count(*) FILTER (WHERE consumed_millicredits IS NULL AND state <> 'refused') AS unknown
-            FROM attempts WHERE generation_id = g.id
-        ) AS a ON true
-        WHERE g.finished_at >= since.at
-    )
-    SELECT day, model_id, count(*) FILTER (WHERE state = 'succeeded'), count(*) FILTER (WHERE state = 'failed'),
-        sum(taken)::bigint, count(*) FILTER (WHERE is_known),
-        coalesce(sum(taken) FILTER (WHERE is_known), 0)::bigint,
-        coalesce(sum(consumed) FILTER (WHERE is_known), 0)::bigint
-    FROM ended GROUP BY day, model_id ORDER BY day DESC, count(*) DESC, model_id
-""")
 
 
 class StatisticsRepository:
@@ -108,10 +91,9 @@ class StatisticsRepository:
         totals = Totals(*(await self._connection.execute(_TOTALS)).one())
         people = (await self._connection.execute(_PEOPLE, facts)).all()
         money = (await self._connection.execute(_MONEY, facts)).all()
-        models = (await self._connection.execute(_MODELS, facts)).all()
         return Statistics(
             totals=totals,
             people=tuple(PeopleDay(*row) for row in people),
             money=tuple(MoneyDay(*row) for row in money),
-            models=tuple(ModelDay(*row) for row in models),
+            models=tuple(await ReckoningRepository(self._connection).margins(days=days)),
         )

@@ -17,6 +17,7 @@ from kiebot.storage.ledger import LedgerRepository
 from kiebot.storage.letters import LetterRepository, WorkRepository
 from kiebot.storage.outbox import CardRepository, OutboxRepository
 from kiebot.storage.payments import PaymentRepository
+from kiebot.storage.reckoning import ReckoningRepository
 from kiebot.storage.statistics import StatisticsRepository
 from kiebot.storage.sweeps import SweepRepository
 from kiebot.storage.switches import SwitchRepository
@@ -85,6 +86,10 @@ class Transaction:
     @cached_property
     def works(self) -> WorkRepository:
         return WorkRepository(self.connection)
+
+    @cached_property
+    def reckoning(self) -> ReckoningRepository:
+        return ReckoningRepository(self.connection)
 
     @cached_property
     def statistics(self) -> StatisticsRepository:

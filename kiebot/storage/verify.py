@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kiebot.storage.engine import outages_as_transient
+from kiebot.storage.models import APPEND_ONLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +158,8 @@ INVARIANTS: dict[str, str] = {
         WHERE a.key LIKE 'wallet:%' GROUP BY a.key, a.running, a.open_count
         HAVING a.open_count <> count(g.id) OR a.running <> count(g.id) FILTER (WHERE g.holds_running_slot)
     """,
-    "what was posted can not be changed": """
-        SELECT wanted.name FROM unnest(ARRAY['postings', 'entries', 'holds', 'settlements']) AS wanted (name)
+    "what was posted can not be changed": f"""
+        SELECT wanted.name FROM unnest(ARRAY[{", ".join(map(repr, APPEND_ONLY))}]) AS wanted (name)
         WHERE NOT EXISTS (
             SELECT 1 FROM pg_trigger t WHERE t.tgrelid = wanted.name::regclass
                 AND t.tgname = wanted.name || '_append_only' AND t.tgenabled IN ('O', 'A')

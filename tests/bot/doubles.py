@@ -9,13 +9,14 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from kiebot.admin.model import Person, Switch
+from kiebot.admin.model import Act, AuditLine, Person, Switch
 from kiebot.delivery.outbox import Card, Draft, Row
 from kiebot.errors import KeyReused
 from kiebot.intake.lanes import LaneClaim, Waiting
+from kiebot.ledger.entries import Millicredits
 from kiebot.payments.model import Paid, Payment, Refund, RefundState
 from kiebot.people import DraftRow, User
-from kiebot.store import AuditRows, ConfirmationRows, LetterRows, StatisticsRows, WorkRows
+from kiebot.store import ConfirmationRows, LetterRows, StatisticsRows, WorkRows
 from kiebot.wakeups import Deliver, Drain, Wakeup
 from tests.bot.tables import NOW, NotKept, Tables
 from tests.bot.works import FakeGenerations, FakeLedger
@@ -36,10 +37,7 @@ class FakeTx:
         self.drafts = FakeDrafts(self)
         self.lanes = FakeLanes()
         self.switches = FakeSwitches(self)
-
-    @property
-    def audit(self) -> AuditRows:
-        raise NotKept
+        self.audit = FakeAudit(self)
 
     @property
     def confirmations(self) -> ConfirmationRows:
@@ -70,6 +68,23 @@ class FakeTx:
         except BaseException:
             self.tables = before
             raise
+
+
+class FakeAudit:
+    def __init__(self, tx: FakeTx) -> None:
+        self._tx = tx
+
+    async def add(self, actor: str, act: Act) -> None:
+        raise NotKept
+
+    async def note(self, actor: str, action: str, subject: str, facts: Mapping[str, object]) -> None:
+        self._tx.tables.notes.append((action, {"subject": subject, **facts}))
+
+    async def latest(self, *, most: int, skip: int = 0) -> list[AuditLine]:
+        raise NotKept
+
+    async def granted_today(self, actor: str) -> Millicredits:
+        raise NotKept
 
 
 class FakeOutbox:
@@ -213,9 +228,6 @@ class FakePayments:
     async def of_user(self, user_id: int, *, most: int) -> list[Paid]:
         mine = [Paid(each, NOW) for each in self._tx.tables.payments.values() if each.user_id == user_id]
         return mine[::-1][:most]
-
-    async def note(self, action: str, actor: str, facts: Mapping[str, object]) -> None:
-        self._tx.tables.notes.append((action, dict(facts)))
 
     async def all_of(self, provider: str) -> list[Paid]:
         raise NotKept

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from telegram.ext import ExtBot
 
 from kiebot.botapi.connection import close_bot, make_bot
@@ -78,3 +79,10 @@ def picture(tmp_path: Path) -> Path:
 def write_png(path: Path, width: int = 640, height: int = 480, tail: bytes = b"") -> Path:
     path.write_bytes(png(width, height, tail))
     return path
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    client: Redis = Redis.from_url(redis_url, socket_timeout=1.0)
+    yield client
+    await client.aclose()

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,13 +77,6 @@ def _result(method: str) -> object:
     if method.startswith("send"):
         return {"message_id": 1, "date": 1, "chat": {"id": 1, "type": "private"}}
     return [{"message_id": 1}] if method == "forwardMessages" else True
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client: Redis = Redis.from_url(redis_url, socket_timeout=1.0)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

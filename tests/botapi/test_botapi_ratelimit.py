@@ -29,13 +29,6 @@ MakeLimiter = Callable[..., SharedRateLimiter]
 
 
 @pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client: Redis = Redis.from_url(redis_url, socket_timeout=1.0)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
 def make_limiter(redis: Redis, redis_prefix: str) -> MakeLimiter:
     def make(**options: Any) -> SharedRateLimiter:
         return SharedRateLimiter(redis, redis_prefix, **options)

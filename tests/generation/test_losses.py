@@ -6,9 +6,9 @@ import asyncio
 
 from sqlalchemy import text
 
+from kiebot.admin.model import Loss, Margin
 from kiebot.clock import SystemClock
 from kiebot.generation.model import State
-from kiebot.storage.reckoning import Loss, Margin, losses, margins
 from kiebot.sweepers import Sweeper
 from tests.generation.conftest import ANNA, Rig
 
@@ -20,11 +20,13 @@ async def lost(rig: Rig) -> list[tuple[str, bool, int]]:
 
 
 async def all_losses(rig: Rig) -> list[Loss]:
-    return await losses(rig.database.engine, days=1)
+    async with rig.database.transaction() as tx:
+        return await tx.reckoning.losses(days=1)
 
 
 async def the_margin(rig: Rig) -> Margin:
-    (margin,) = await margins(rig.database.engine, days=1)
+    async with rig.database.transaction() as tx:
+        (margin,) = await tx.reckoning.margins(days=1)
     return margin
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kiebot.admin.model import ModelDay, MoneyDay, PeopleDay, Statistics, Totals
+from kiebot.admin.model import Margin, MoneyDay, PeopleDay, Statistics, Totals
 from kiebot.bot.admin.screens import show, title_of, whole, words
 from kiebot.bot.press import IN_PLACE
 from kiebot.bot.unit import Unit
@@ -90,29 +90,29 @@ def _models(unit: Unit, found: Statistics) -> str:
     return "\n".join(lines)
 
 
-def _model(unit: Unit, each: ModelDay) -> str:
+def _model(unit: Unit, each: Margin) -> str:
     return unit.t(
-        "{day} {model}: {good} made, {bad} failed, taken {taken}; of {known} known: KIE {cost}, margin {margin}",
+        "{day} {model}: {good} made, {bad} failed, taken {taken}; KIE {cost}, margin {margin}",
         day=f"{each.day:%d.%m}",
         model=title_of(each.model_id),
-        good=each.succeeded,
+        good=each.sold,
         bad=each.failed,
-        taken=credits_text(each.taken),
-        known=each.known,
-        cost=credits_text(each.known_consumed),
+        taken=credits_text(each.captured),
+        cost=credits_text(each.cost),
         margin=credits_text(each.margin),
     )
 
 
 def _kie(unit: Unit, found: Statistics) -> str:
-    cost = sum(each.known_consumed for each in found.models)
+    cost = sum(each.cost for each in found.models)
     margin = sum(each.margin for each in found.models)
     if not found.models:
         return ""
     usd = unit.settings.kie_credit_usd * cost / 1000
     return unit.t(
-        "KIE took {cost} credits (about {usd} USD), margin {margin} credits, as far as known.",
+        "KIE took {cost} credits (about {usd} USD), margin {margin} credits; {unreported} works at their quoted cost.",
         cost=credits_text(cost),
         usd=f"{usd:.2f}",
+        unreported=sum(each.unreported for each in found.models),
         margin=credits_text(margin),
     )
