@@ -85,6 +85,8 @@ class Watcher:
         self, generation: Generation, claim: Claim, report: TaskReport, reason: str | None = None
     ) -> None:
         await self._note_consumed(generation, report)
+        if report.failure == "empty_result" and report.consumed_millicredits is None:
+            await self._suspect_loss(generation)  # a success in the provider's eyes: nothing is refunded
         again = report.retryable and generation.retakes < MAX_RETAKES
         if again and report.failure == "input_fetch":  # the provider could not read our uploads: make new ones
             async with self._tools.store.transaction() as tx:
@@ -106,6 +108,11 @@ class Watcher:
             return
         async with self._tools.store.transaction() as tx:
             await tx.generations.consumed(generation.attempt_id, report.consumed_millicredits)
+
+    async def _suspect_loss(self, generation: Generation) -> None:
+        if generation.attempt_id is not None:
+            async with self._tools.store.transaction() as tx:
+                await tx.generations.suspect_loss(generation.attempt_id)
 
     def _interval(self, model: Model, generation: Generation) -> float:
         jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load, protects nothing
