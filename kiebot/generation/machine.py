@@ -147,9 +147,7 @@ def _open(state: State, event: Event) -> Step:
         case Broke(reason):
             closed = (MarkAttempt(AttemptState.REFUSED),) if state is State.SUBMITTING else ()
             return State.FAILED, (*closed, Void(reason), Tell("failed", reason))
-        case (
-            Cancelled() | TaskCreated() | AnswerLost() | StayedAway()
-        ):  # too late to recall, heard of twice, or at home
+        case Cancelled() | TaskCreated() | AnswerLost() | StayedAway():  # too late, heard of twice, at home
             return state, ()
     raise IllegalTransition(f"{type(event).__name__} in {state}")
 

@@ -41,9 +41,8 @@ class Watcher:
         except Transient as error:
             if isinstance(error, RateLimited):
                 await self._tools.poll_budget.refused(pause_s=error.retry_after_s)
-            await self._later(
-                generation, claim, max(error.retry_after_s, self._interval(model, generation)), polled=True
-            )
+            asked_s = self._tools.pace.scale * error.retry_after_s
+            await self._later(generation, claim, max(asked_s, self._interval(model, generation)), polled=True)
             return
         await self._answer(generation, claim, model, report)
 
