@@ -249,9 +249,7 @@ async def test_a_generation_that_is_asked_to_wait_waits(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("refusal", ["code_402", "code_429", "code_455", "code_501"])
-async def test_what_the_provider_asks_to_wait_passes_as_fast_as_every_other_wait_for_it(
-    rig: Rig, refusal: str
-) -> None:
+async def test_what_the_provider_asks_to_wait_passes_as_fast_as_every_other_wait_for_it(rig: Rig, refusal: str) -> None:
     await rig.grant(10)
     generation = await rig.order()
     rig.kie.faults.next_create(refusal)
