@@ -90,7 +90,7 @@ class Interrupted:
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         self._count += 1
-        return self._interrupted() if self._count == 2 else self._store.transaction()  # type: ignore[no-any-return]  # of Any
+        return self._interrupted() if self._count == 2 else self._store.transaction()
 
     @asynccontextmanager
     async def _interrupted(self) -> AsyncIterator[Any]:
