@@ -19,7 +19,7 @@ from tests.soak.generations.replica import MUTANTS
 from tests.soak.generations.run import Options, soak
 from tests.soak.generations.table import table
 
-SMALL = Options(works=24, people=8, within_s=8.0, pace=0.02, kill_every_s=2.5, checks=10, rest_s=60.0)
+SMALL = Options(works=24, people=8, within_s=7.0, pace=0.02, kill_every_s=2.0, kills_all=0.0, checks=10, rest_s=60.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -98,7 +98,7 @@ PROFILES = (
     *(Profile(f"result {each.replace('_', ' ')}", f"result={each}") for each in _RESULTS),
     *(Profile(f"result {each}", f"result={each}", is_quick=False) for each in _SLOW_RESULTS),
     Profile("result dead, callback late", "result=dead callback=late"),
-    Profile("visible late", "gap=<60>", 2),
+    Profile("visible late", "gap=<40>", 2),
 )
 
 

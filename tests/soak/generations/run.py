@@ -38,7 +38,8 @@ Tell = Callable[[str], None]
 class Options:
     """pace: how fast KIE's seconds pass, a day of waiting included. within_s: how long people buy.
 
-    kill_every_s, storms_every_s: on average. checks: how often the ledger is verified while they buy.
+    kill_every_s, storm_every_s: on average. kills_all: so many of the kills strike all replicas at once. checks: how
+    often the ledger is verified while people buy.
     """
 
     seed: int = 0
@@ -47,6 +48,7 @@ class Options:
     within_s: float = 480.0
     pace: float = 0.05
     kill_every_s: float = 5.0
+    kills_all: float = 0.08
     storm_every_s: float = 25.0
     checks: int = 120
     rest_s: float = 240.0
@@ -65,7 +67,16 @@ async def soak(
     rng = random.Random(options.seed)
     async with _stage(database_url, redis_url, prefix, options) as (world, cluster, aim):
         await _until_ready(world)
-        weather = Weather(world, cluster, aim, random.Random(rng.random()), options.pace, tell)
+        weather = Weather(
+            world,
+            cluster,
+            aim,
+            random.Random(rng.random()),
+            options.pace,
+            tell,
+            kill_every_s=options.kill_every_s,
+            kills_all=options.kills_all,
+        )
         aim.kill = lambda name: weather.kill(name, "as KIE answered it")
         buyers = gather(
             world, rng, people=options.people, works=options.works, within_s=options.within_s, pace=options.pace
@@ -73,7 +84,7 @@ async def soak(
         tell(f"{len(buyers)} people begin to buy")
         storms = _storms(options)
         async with weather.watched(options.within_s / options.checks):
-            async with weather.rages(kill_every_s=options.kill_every_s, storms=storms, within_s=options.within_s):
+            async with weather.rages(storms, options.within_s):
                 await live(buyers)
             tell(f"everybody has bought; {len(weather.kills)} kills; waiting until everything is done")
             await _come_to_rest(world, options)

@@ -95,13 +95,15 @@ def _struck(evidence: Evidence) -> list[str]:
     kills = Counter(kill.when for kill in evidence.kills)
     broken = sum(bool(check.breaches) for check in evidence.checks)
     most_open = max((check.is_open for check in evidence.checks), default=0)
+    while_open = sum(check.is_open > 0 for check in evidence.checks)
     lost = sum(each.is_lost for each in evidence.creates)
     return [
         f"kills      {len(evidence.kills)}" + "".join(f", {count} {when}" for when, count in kills.most_common()),
         "storms     " + ", ".join(f"{name} × {count}" for name, count in evidence.storms.items()),
         f"createTask {len(evidence.creates)}, {lost} answers lost; tasks made {len(evidence.tasks)}, "
         f"billed {sum(task.is_billed for task in evidence.tasks)}",
-        f"verified   {len(evidence.checks)} times during the run, {broken} broken; at most {most_open} open at once",
+        f"verified   {len(evidence.checks)} times, {while_open} of them with work under way (at most {most_open}), "
+        f"{broken} broken",
         f"messages   {evidence.repeated} sent again",
     ]
 

@@ -57,6 +57,8 @@ class Weather:
     rng: random.Random
     pace: float
     tell: Callable[[str], None]
+    kill_every_s: float
+    kills_all: float
     began: float = field(default_factory=time.monotonic)
     kills: list[Kill] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
@@ -65,11 +67,11 @@ class Weather:
     _rising: set[asyncio.Task[None]] = field(default_factory=set)
 
     @asynccontextmanager
-    async def rages(self, *, kill_every_s: float, storms: list[str], within_s: float) -> AsyncIterator[None]:
+    async def rages(self, storms: list[str], within_s: float) -> AsyncIterator[None]:
         """Meanwhile blows fall; afterwards everybody lives again and KIE serves."""
         for model, form in zip(MODELS, _EMPTY_FORMS, strict=False):
             self.world.kie.switches.set_model(model, empty_form=form)
-        work = [self._kills(kill_every_s), self._storms(storms, within_s), self._dialects(within_s)]
+        work = [self._kills(within_s), self._storms(storms, within_s), self._dialects(within_s)]
         blows = [asyncio.create_task(each) for each in work]
         try:
             yield
@@ -100,12 +102,12 @@ class Weather:
 
     # kills
 
-    async def _kills(self, every_s: float) -> None:
-        while True:
-            await asyncio.sleep(self.rng.uniform(0.5, 1.5) * every_s)
+    async def _kills(self, within_s: float) -> None:
+        while time.monotonic() - self.began < within_s:
+            await asyncio.sleep(self.rng.uniform(0.5, 1.5) * self.kill_every_s)
             target = self.rng.choice((None, *TARGETS))
             victim = self.rng.choice([*self.cluster.members])
-            if self.rng.random() < 0.08:
+            if self.rng.random() < self.kills_all:
                 for name in self.cluster.members:
                     self.kill(name, "all at once")
             elif target is None or not await self._hits(target):
