@@ -9,7 +9,7 @@ import structlog
 
 from kiebot.errors import Transient
 from kiebot.generation.effects import apply, look_later
-from kiebot.generation.machine import Broke, Cancelled, Finished, TaskCreated
+from kiebot.generation.machine import Broke, Cancelled, Finished, StayedAway, TaskCreated
 from kiebot.generation.model import Claim, Generation, Order, State
 from kiebot.generation.ports import TaskState
 from kiebot.generation.submit import Submitter
@@ -93,7 +93,7 @@ class Generations:
 
     async def _give_up_orphan(self, generation: Generation, claim: Claim) -> None:
         async with self._tools.store.transaction() as tx:
-            await apply(tx, generation.id, Broke("answer_lost"), ends=claim)
+            await apply(tx, generation.id, StayedAway(), ends=claim)
 
     async def _stumbled(self, generation: Generation, claim: Claim, error: Exception) -> None:
         """A bug of ours: tried again with growing pauses, then given up with the money back."""
@@ -119,7 +119,8 @@ class Generations:
     async def knock(self, attempt_id: UUID, task_id: str | None) -> bool:
         """Somebody called an attempt's callback address. A hint only: what is true is asked of the provider.
 
-        False: there is no such attempt.
+        False: there is no such attempt. Raises: Transient, when nothing can be said of its task yet: whoever called is
+        to call again, because nobody else will ask.
         """
         async with self._tools.store.transaction() as tx:
             owner = await tx.generations.attempt_owner(attempt_id)
@@ -138,14 +139,16 @@ class Generations:
 
     async def _adopt(self, generation: Generation, task_id: str) -> None:
         report = await self._tools.provider.query(task_id)
-        if report.state is TaskState.MISSING:
-            return
+        if report.state is TaskState.MISSING:  # made a moment ago: it may not be seen yet
+            raise Transient("the task of a callback is not to be seen")
         async with self._tools.store.transaction() as tx:
             await apply(tx, generation.id, TaskCreated(task_id), due_in_s=0.0, attempt_id=generation.attempt_id)
         log.info("generation.adopted", generation_id=str(generation.id))
 
     async def _receive_gift(self, generation: Generation, task_id: str) -> None:
         report = await self._tools.provider.query(task_id)
+        if report.state in (TaskState.MISSING, TaskState.RUNNING):
+            raise Transient("the task of a callback has not ended")
         if report.state is not TaskState.SUCCEEDED or not (report.urls or report.text):
             return
         async with self._tools.store.transaction() as tx:

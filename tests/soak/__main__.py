@@ -1,4 +1,4 @@
-"""`python -m tests.soak {ledger, crashpoints} ...`"""
+"""`python -m tests.soak {ledger, crashpoints, generations} ...`"""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import sys
 
 from tests import soak
 from tests.soak import crashpoints, ledger
+from tests.soak.generations import command as generations
 
-COMMANDS = {"ledger": ledger, "crashpoints": crashpoints}
+COMMANDS = {"ledger": ledger, "crashpoints": crashpoints, "generations": generations}
 
 
 def main() -> int:
