@@ -40,7 +40,7 @@ from kiebot.intake.drain import Drainer, UpdateHandler
 from kiebot.jobs.enqueue import Enqueuer
 from kiebot.jobs.pool import make_pool
 from kiebot.jobs.tasks import ArqQueue
-from kiebot.kie.budget import Budget, Limit, create_limit
+from kiebot.kie.budget import Budget, create_limit, poll_limit
 from kiebot.kie.client import KieProvider
 from kiebot.kie.results import KieResults
 from kiebot.lease.open import open_lease_store
@@ -158,7 +158,7 @@ class Adapters:
 
     def poll_budget(self) -> Budget:
         key = f"{self.settings.redis_prefix}:kie:poll"
-        return Budget(self.redis, key, Limit(self.settings.kie_polls_per_s, 1.0, 0.2), clock=self.clock)
+        return Budget(self.redis, key, poll_limit(self.settings.kie_polls_per_s), clock=self.clock)
 
     def tools(self) -> Tools:
         settings = self.settings

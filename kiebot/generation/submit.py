@@ -55,7 +55,15 @@ class Submitter:
         except Permanent as error:
             await self._apply(generation, claim, Broke("input_fetch", str(error)))
             return
-        await self._call(generation, claim, model, urls)
+        # Asked last: between this yes and the call there is nothing that takes long, so that the call counts when it
+        # was let through and not a slow upload later.
+        if (wait_s := await self._tools.create_budget.take(str(generation.id))) > 0:
+            await self._later(generation, claim, wait_s)
+            return
+        try:
+            await self._call(generation, claim, model, urls)
+        finally:
+            await self._tools.create_budget.answered(str(generation.id))
 
     async def answer_lost(self, generation: Generation, claim: Claim, why: str) -> None:
         """The task may exist and be billed. With a callback address it can find us; without one the money goes back."""
@@ -73,7 +81,7 @@ class Submitter:
                 return MODEL_OFF_WAIT_S * self._tools.pace.scale
             if not generation.holds_slot and not await self._take_slot(tx, generation):
                 return SLOT_WAIT_S
-        return await self._tools.create_budget.take()
+        return 0.0
 
     async def _take_slot(self, tx: Tx, generation: Generation) -> bool:
         """Generation row first, then the wallet: the order every other writer keeps."""
