@@ -6,13 +6,28 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Awaitable, Callable
 
 import benchmarks
-from benchmarks import failover, handovers, holds, idle, intake, job_queue, sending, tap, updates
+from benchmarks import (
+    creates,
+    failover,
+    flood,
+    handovers,
+    holds,
+    idle,
+    intake,
+    job_queue,
+    resume,
+    running,
+    sending,
+    tap,
+    updates,
+)
 from benchmarks.rig.report import machine
-from benchmarks.rig.stage import open_house
+from benchmarks.rig.stage import House, open_house
 
-COMPARISONS = {
+COMPARISONS: dict[str, Callable[[House, int], Awaitable[object]]] = {
     "tap": tap.compare,
     "updates": updates.compare,
     "sending": sending.compare,
@@ -20,6 +35,10 @@ COMPARISONS = {
     "idle": idle.compare,
     "handovers": handovers.compare,
     "intake": intake.compare,
+    "creates": creates.compare,
+    "resume": resume.compare,
+    "running": running.compare,
+    "flood": flood.compare,
 }
 
 

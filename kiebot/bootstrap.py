@@ -40,6 +40,7 @@ from kiebot.intake.drain import Drainer, UpdateHandler
 from kiebot.jobs.enqueue import Enqueuer
 from kiebot.jobs.pool import make_pool
 from kiebot.jobs.tasks import ArqQueue
+from kiebot.jobs.turnstile import Turnstile
 from kiebot.kie.budget import Budget, create_limit, poll_limit
 from kiebot.kie.client import KieProvider
 from kiebot.kie.results import KieResults
@@ -115,6 +116,7 @@ class Adapters:
             stores.database_url, pool_size=3, application=f"kiebot {settings.replica_id} intake"
         )
         self.queue = ArqQueue(Enqueuer(self.redis, prefix=settings.redis_prefix))
+        self.gate = Turnstile(self.redis, prefix=settings.redis_prefix)
         self.database = Database(self.engine, self.queue)
         self.inbox = PostgresInbox(self.pulse, settings.bot_id)
         self.lease_store: LeaseStore = open_lease_store(
@@ -206,7 +208,7 @@ class Services:
         result_sender = ResultSender(database, adapters.messenger, renderer, adapters.results, clock)
         self.courier = Courier(database, adapters.messenger, result_sender, owner, clock)
         self.cards = CardKeeper(database, adapters.messenger, renderer, owner, clock)
-        self.drainer = Drainer(database, handler, self.courier, owner, clock)
+        self.drainer = Drainer(database, handler, self.courier, owner, clock, adapters.gate)
         self.generations = Generations(adapters.tools())
         self.refunds = Refunds(database, adapters.stars, Receipts(), clock)
 
