@@ -207,7 +207,15 @@ class Services:
         clock = adapters.clock
         result_sender = ResultSender(database, adapters.messenger, renderer, adapters.results, clock)
         self.courier = Courier(database, adapters.messenger, result_sender, owner, clock)
-        self.cards = CardKeeper(database, adapters.messenger, renderer, owner, clock)
+        self.cards = CardKeeper(
+            database,
+            adapters.messenger,
+            renderer,
+            owner,
+            clock,
+            create_every_s=10.0 / adapters.settings.kie_create_per_10s,
+            running=adapters.settings.max_running_per_user,
+        )
         self.drainer = Drainer(database, handler, self.courier, owner, clock, adapters.gate)
         self.generations = Generations(adapters.tools())
         self.refunds = Refunds(database, adapters.stars, Receipts(), clock)
