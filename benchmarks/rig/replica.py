@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import ExitStack
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -119,7 +120,7 @@ class FixedShare:
         self._limit = limit
         self._calls: deque[float] = deque(maxlen=max(1, limit.calls // self.SHARERS))
 
-    async def take(self, turn: str) -> float:
+    async def take(self, turn: str, since: datetime | None = None) -> float:
         now, full = time.monotonic(), len(self._calls) == self._calls.maxlen
         if full and (wait_s := self._calls[0] + self._limit.window_s - now) > 0:
             return wait_s

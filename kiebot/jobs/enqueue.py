@@ -15,17 +15,19 @@ from kiebot.jobs.keys import QueueKeys
 from kiebot.jobs.names import Job
 from kiebot.jobs.pool import OUTAGES, serialize
 
+SOON_MS = 500  # how long a worker rests at least, when it knows of nothing sooner
 BATCH = 500  # jobs per script, so that no script holds up the server for more than a few milliseconds
 
 # Due times are the server's time, as in the claim: replicas' clocks need not agree.
 # An id that waits is left alone, but for one case: asked for earlier than it is due, it moves forward, unless it is
 # waiting out a retry, whose delay somebody asked for.
 _ENQUEUE = (
-    RING_LUA
+    f"local SOON = {SOON_MS}\n"
+    + RING_LUA
     + """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local added, due_now = 0, 0
+local added, due_now, soon = 0, 0, SOON
 for i = 3, #ARGV, 4 do
   local id, payload, delay, expires = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
   local due, waiting = now + delay, redis.call('ZSCORE', KEYS[1], id)
@@ -39,6 +41,12 @@ for i = 3, #ARGV, 4 do
     moved = true
   end
   if moved and delay == 0 then due_now = due_now + 1 end
+  if moved and delay > 0 and delay < soon then soon = delay end
+end
+-- Who has seen nothing that falls due so soon rests for longer; who waits for the first one sees to all of them.
+if due_now == 0 and soon < SOON then
+  local first = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if first[2] and tonumber(first[2]) >= now + soon then due_now = 1 end
 end
 ring(KEYS[2], due_now)
 return added

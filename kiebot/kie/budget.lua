@@ -1,7 +1,7 @@
 -- Admit one call, or say when its turn will come. The server's clock is the only one.
 -- KEYS: 1 admitted (call -> milliseconds from which it counts for one window)  2 penalty (how often halved)
 --       3 pause (present = stop)  4 line (turn -> its place)  5 due (turn -> when it was told to come)
--- ARGV: 1 limit  2 window_ms  3 margin_ms  4 turn       Returns: 0 admitted, else milliseconds to wait.
+-- ARGV: 1 limit  2 window_ms  3 margin_ms  4 turn  5 since_ms (0: now)   Returns: 0 admitted, else ms to wait.
 local LATE, GONE, FAR, KEPT = 1000, 300000, 15000, 3600000
 local most, window, margin, turn = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local time = redis.call('TIME')
@@ -22,10 +22,16 @@ end
 
 -- Those in front. Who did not come when told keeps its place, but nobody else waiting.
 local place = tonumber(redis.call('ZSCORE', KEYS[4], turn) or nil)
-local ahead = place and redis.call('ZRANK', KEYS[4], turn) or redis.call('ZCARD', KEYS[4])
+local is_new = not place
+if is_new then
+  local last = tonumber(redis.call('ZREVRANGE', KEYS[4], 0, 0, 'WITHSCORES')[2] or '0')
+  local since = tonumber(ARGV[5])
+  place = since > 0 and math.min(since, now) or math.max(now, last + 1)
+end
+local ahead = is_new and redis.call('ZCOUNT', KEYS[4], '-inf', place) or redis.call('ZRANK', KEYS[4], turn)
 for _, other in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now - LATE, 'LIMIT', 0, 100)) do
   local theirs = tonumber(redis.call('ZSCORE', KEYS[4], other) or nil)
-  if other ~= turn and theirs and (not place or theirs < place) then ahead = ahead - 1 end
+  if other ~= turn and theirs and (theirs < place or is_new and theirs == place) then ahead = ahead - 1 end
 end
 
 -- How many of the calls that count have to end before this one may go.
@@ -51,10 +57,7 @@ if ends > 0 then
 end
 if wait > FAR then wait = math.max(FAR, math.floor(wait * 0.9)) end  -- much may change until then: look once more
 
-if not place then
-  local last = redis.call('ZREVRANGE', KEYS[4], 0, 0, 'WITHSCORES')[2]
-  redis.call('ZADD', KEYS[4], math.max(now, tonumber(last or '0') + 1), turn)
-end
+if is_new then redis.call('ZADD', KEYS[4], place, turn) end
 redis.call('ZADD', KEYS[5], now + wait, turn)
 redis.call('PEXPIRE', KEYS[4], KEPT)
 redis.call('PEXPIRE', KEYS[5], KEPT)

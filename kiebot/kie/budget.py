@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.resources import files
 
 from redis.asyncio import Redis
@@ -124,9 +125,12 @@ class Budget:
         self._facts = [limit.calls, round(limit.window_s * 1000), round(limit.margin_s * 1000)]
         self._redis_again_at = 0.0
 
-    async def take(self, turn: str) -> float:
-        """0 when one call may go out now (it is counted), else the seconds after which `turn` is to ask again."""
-        wait_s = await self._ask_redis(turn)
+    async def take(self, turn: str, since: datetime | None = None) -> float:
+        """0 when one call may go out now (it is counted), else the seconds after which `turn` is to ask again.
+
+        since: its place in the line is that of who asked then; None means now.
+        """
+        wait_s = await self._ask_redis(turn, round(since.timestamp() * 1000) if since is not None else 0)
         now = self._clock.monotonic()
         if wait_s is None:
             wait_s = self._share.wait_s(now)
@@ -155,11 +159,11 @@ class Budget:
         except (RedisError, OSError):
             self._redis_again_at = self._clock.monotonic() + _REDIS_RETRY_S
 
-    async def _ask_redis(self, turn: str) -> float | None:
+    async def _ask_redis(self, turn: str, since_ms: int) -> float | None:
         if self._clock.monotonic() < self._redis_again_at:
             return None
         try:
-            wait_ms = await self._admit(keys=self._keys, args=[*self._facts, turn])
+            wait_ms = await self._admit(keys=self._keys, args=[*self._facts, turn, since_ms])
         except (RedisError, OSError):  # redis-py's own time-outs are RedisErrors, its pool's may be OSErrors
             self._redis_again_at = self._clock.monotonic() + _REDIS_RETRY_S
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from uuid import UUID, uuid4
 
 import pytest
@@ -35,7 +36,7 @@ class Unlimited:
         self.refusals = 0
         self.events: list[str] = []
 
-    async def take(self, turn: str) -> float:
+    async def take(self, turn: str, since: datetime | None = None) -> float:
         self.events.append("let through")
         return 0.0
 

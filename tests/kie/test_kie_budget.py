@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis.asyncio import Redis
@@ -101,6 +102,16 @@ async def test_who_asked_first_goes_first_whoever_asks_at_the_right_moment(redis
     assert await budget.take("c") > 0
     assert await budget.take("b") == 0
     assert await budget.take("c") > 0
+
+
+async def test_who_is_due_for_longer_goes_first_though_it_asks_later(redis: Redis) -> None:
+    budget, now = Budget(redis, KEY, WAITS), datetime.now(UTC)
+    assert await budget.take("a") == 0
+    await budget.take("b", now - timedelta(seconds=1))
+    wait_s = await budget.take("c", now - timedelta(seconds=2))
+    await asyncio.sleep(wait_s)
+    assert await budget.take("b", now - timedelta(seconds=1)) > 0
+    assert await budget.take("c", now) == 0  # its place was taken when it asked first
 
 
 async def test_each_of_those_who_wait_is_told_a_time_of_its_own_and_comes_then(redis: Redis) -> None:
