@@ -95,8 +95,9 @@ async def _used(stage: Stage, budget: str, since: float) -> Used:
     whole = (len(born) - 1) // burst * burst
     took_s = born[whole] - born[0] if whole > 0 else 0.0
     order = [users[task.task_id] for task in tasks if task.task_id in users]
-    others = [user for user in order if user != _HEAVY]
-    if whole <= 0 or len(others) >= OTHERS:
+    early = {users.get(task.task_id) for task in tasks if task.born <= since}
+    others = [user for user in order if user != _HEAVY and user not in early]
+    if whole <= 0 or len(others) + len(early) > OTHERS:
         raise RuntimeError(f"{stage.variant.name}: {len(born)} creates, {len(others)} of others\n{stage.printed()}")
     refused = sum(1 for entry in stage.kie.journal.creates() if entry.code == 429)
     return Used(
@@ -105,7 +106,7 @@ async def _used(stage: Stage, budget: str, since: float) -> Used:
         creates=len(tasks),
         refused=refused,
         counted=int(await stage.count(_COUNTED)),
-        heavy=1 - len(others) / len(order),
+        heavy=order.count(_HEAVY) / len(order),
         displaced=max(abs(place - there) for there, place in enumerate(map(sorted(others).index, others))),
     )
 

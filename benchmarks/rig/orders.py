@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+import itertools
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -17,7 +18,6 @@ from kiebot.storage.transaction import Database
 
 PRICE = 1000
 _NO_CAP = Limits(open=1_000_000)
-_AT_ONCE = 50
 
 
 class Counter:
@@ -36,10 +36,10 @@ class Counter:
                 await tx.ledger.grant(f"bench:{user}", user, 1_000_000_000, reason="benchmark", actor="benchmark")
 
     async def buy(self, users: Iterable[int], *, prompt: str = "a lighthouse in the fog") -> None:
-        """A generation for each, accepted and queued in this order."""
-        for some in _parts(list(users)):
+        """A generation for each, accepted and queued in this order; those of one user in one transaction."""
+        for user, several in itertools.groupby(users):
             async with self._database.transaction() as tx:
-                for user in some:
+                for _ in several:
                     await accept(tx, _order(user, prompt), _NO_CAP)
 
 
@@ -47,10 +47,6 @@ def _order(user: int, prompt: str) -> Order:
     generation_id = uuid4()
     quote = Quoted(PRICE // 2, PRICE)
     return Order(generation_id, str(generation_id), user, user, "z-image", {"prompt": prompt}, quote, "en")
-
-
-def _parts(users: list[int]) -> Iterator[list[int]]:
-    return (users[at : at + _AT_ONCE] for at in range(0, len(users), _AT_ONCE))
 
 
 @asynccontextmanager
