@@ -97,7 +97,8 @@ _CLAIM = text(f"""
             AND EXISTS (SELECT 1 FROM inbox WHERE lane = :lane AND done_at IS NULL)
         RETURNING claim_no
     )
-    SELECT mine.claim_no, w.id, w.update_id, w.payload, w.attempts, w.next_at > now() AS not_yet
+    SELECT mine.claim_no, w.id, w.update_id, w.payload, w.attempts, w.next_at > now() AS not_yet,
+        extract(epoch FROM w.received_at)::float8 AS received_at
     FROM mine LEFT JOIN LATERAL (
         SELECT * FROM inbox WHERE lane = :lane AND done_at IS NULL ORDER BY urgent DESC, id LIMIT :most
     ) AS w ON true
@@ -122,6 +123,12 @@ _FINISH = text("""
         SELECT 1 FROM lanes WHERE key = :lane AND claimed_by = :owner AND claim_no = :claim_no
     )
     RETURNING id
+""")
+_TURN_AWAY = text("""
+    UPDATE inbox SET done_at = now(), last_error = 'turned away: too many at once'
+    WHERE id = ANY(:ids) AND done_at IS NULL AND EXISTS (
+        SELECT 1 FROM lanes WHERE key = :lane AND claimed_by = :owner AND claim_no = :claim_no
+    )
 """)
 _FAILED = text("""
     UPDATE inbox SET attempts = attempts + 1, last_error = :error,
@@ -157,7 +164,11 @@ class LaneRepository:
         rows = (await self._connection.execute(_CLAIM, facts)).all()
         if not rows:
             return None
-        waiting = [Waiting(r.id, r.update_id, r.payload, r.attempts, r.not_yet) for r in rows if r.id is not None]
+        waiting = [
+            Waiting(r.id, r.update_id, r.payload, r.attempts, r.not_yet, r.received_at)
+            for r in rows
+            if r.id is not None
+        ]
         return LaneClaim(lane, owner, rows[0].claim_no), waiting
 
     async def release(self, claim: LaneClaim) -> None:
@@ -172,6 +183,10 @@ class LaneRepository:
         """Mark the update handled in the transaction that holds its effects. False: another drain has done it."""
         facts = {"id": inbox_id, **_claim_facts(claim)}
         return await self._connection.scalar(_FINISH, facts) is not None
+
+    async def turn_away(self, claim: LaneClaim, ids: Sequence[int]) -> int:
+        """Mark these done without any effect; how many were. 0: another drain has done it."""
+        return (await self._connection.execute(_TURN_AWAY, {"ids": list(ids), **_claim_facts(claim)})).rowcount
 
     async def failed(self, inbox_id: int, error: str, *, pause_s: float) -> int:
         """Count a failed try; returns the tries so far (0: it is done already)."""

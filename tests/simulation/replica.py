@@ -58,6 +58,9 @@ class Bot:
     async def apologise(self, tx: Tx, payload: bytes, error_id: str) -> list[Draft]:
         return [Draft(1, "say", {})]
 
+    async def too_fast(self, tx: Tx, payload: bytes) -> list[Draft]:
+        return []
+
     def answer_press(self, callback_query_id: str) -> None:
         return
 
