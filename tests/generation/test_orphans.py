@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from kiebot.errors import Transient
 from kiebot.generation.model import Generation, State
 from kiebot.simulators.kie import Task
+from kiebot.store import Store, Tx
 from tests.generation.conftest import Rig
 
 
@@ -85,15 +85,18 @@ async def test_an_orphan_adopted_in_the_very_moment_of_giving_it_up_stays_adopte
 class Interrupted:
     """A store; between its first transaction, in which a generation is claimed, and the next, something happens."""
 
-    def __init__(self, store: Any, between: Any) -> None:
+    def __init__(self, store: Store, between: Callable[[], Awaitable[None]]) -> None:
         self._store, self._between, self._count = store, between, 0
 
-    def transaction(self) -> AbstractAsyncContextManager[Any]:
+    def transaction(self) -> AbstractAsyncContextManager[Tx]:
         self._count += 1
         return self._interrupted() if self._count == 2 else self._store.transaction()
 
+    def single(self) -> AbstractAsyncContextManager[Tx]:
+        return self._store.single()
+
     @asynccontextmanager
-    async def _interrupted(self) -> AsyncIterator[Any]:
+    async def _interrupted(self) -> AsyncIterator[Tx]:
         await self._between()
         async with self._store.transaction() as tx:
             yield tx
