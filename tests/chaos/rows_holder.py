@@ -17,20 +17,27 @@ from tests.chaos.rig import Rig
 
 RATE = 20.0
 CONTENDERS, RELEASES = 20, 200
+HAND_OVERS, GAP_S = 5, 0.05
 
 
 @row(1, "leader SIGTERM")
 async def leaves(rig: Rig) -> str:
-    """Produce: kill -TERM of the holder while people write.
+    """Produce: kill -TERM of the holder while people write, five times.
 
-    Expect: another polls within 0.25 s of the release (the benchmark: 50 ms at p95); the old one drains and exits 0.
+    Expect: another polls within 50 ms of each release; the old one drains and exits 0; what it had fetched is stored or
+    left with Telegram.
     """
-    async with rig.crowd.talking(RATE):
-        takeover = await blows.hand_over(rig)
-        status = await rig.cluster.wait(takeover.victim, 1.0)
-    expect(status == 0, f"{takeover.victim} ended with status {status}")
-    expect((takeover.released_s or 0.0) <= 0.25, f"{takeover.released_s:.3f} s after the release")
-    return f"{(takeover.released_s or 0.0) * 1000:.0f} ms after the release"
+    gaps_ms = []
+    for _ in range(HAND_OVERS):
+        async with rig.crowd.talking(RATE):
+            takeover = await blows.hand_over(rig)
+            status = await rig.cluster.wait(takeover.victim, 1.0)
+        expect(status == 0, f"{takeover.victim} ended with status {status}")
+        expect(takeover.released_s is not None, f"{takeover.victim} released nothing")
+        gaps_ms.append(1000 * (takeover.released_s or 0.0))
+        await rig.revive()
+    expect(max(gaps_ms) <= 1000 * GAP_S, f"{max(gaps_ms):.0f} ms after the release")
+    return f"{min(gaps_ms):.0f} to {max(gaps_ms):.0f} ms after the release"
 
 
 @row(2, "leader kill -9, idle")
@@ -132,11 +139,14 @@ async def sleeps(rig: Rig) -> str:
 async def sleeps_in_the_write(rig: Rig) -> str:
     """Produce: SIGSTOP with the write on its way; it reaches Postgres after two TTLs, under another's fence.
 
-    Expect: the fence refuses it.
+    Expect: the fence refuses it, and that is counted.
     """
     takeover, aimed = await blows.freeze_in_the_write(rig, 2 * rig.ttl_s)
     expect(aimed, "no write was on its way")
-    return f"takeover {takeover.took_s:.2f} s, the late write refused"
+    await rig.settles()
+    refused = await rig.counted(takeover.victim, "kiebot_fenced_writes_total")
+    expect(refused >= 1, f"{refused:.0f} refused writes were counted")
+    return f"takeover {takeover.took_s:.2f} s, the late write refused and counted"
 
 
 @row(8, "event loop blocked for 5 s")
@@ -160,7 +170,7 @@ async def blocks(rig: Rig) -> str:
 async def starves(rig: Rig) -> str:
     """Produce: the holder may run for 5 ms of every 100 (SIGSTOP and SIGCONT in turns) for three TTLs.
 
-    Expect: slower, no false leader; a clean hand-over at most now and then.
+    Expect: slower, no false leader; one clean hand-over at most.
     """
     victim, at = await rig.holder(), time.time()
     rig.victims.add(victim)
@@ -171,7 +181,7 @@ async def starves(rig: Rig) -> str:
             rig.send(victim, signal.SIGCONT)
             await asyncio.sleep(0.005)
     begun = len(rig.logged("poller.started", at))
-    expect(begun <= 4, f"{begun} terms in {3 * rig.ttl_s:g} s")
+    expect(begun <= 1, f"{begun} terms in {3 * rig.ttl_s:g} s")
     return f"{begun} terms begun"
 
 
