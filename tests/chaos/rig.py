@@ -29,6 +29,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 
 from kiebot.cluster import Cluster, Member
+from kiebot.demo import mutants
 from kiebot.demo.feed import Feed
 from kiebot.simulators.telegram import FloodRules
 from kiebot.simulators.telegram.journal import Call
@@ -316,18 +317,20 @@ async def open_rig(
     durable: bool = True,
     command: Sequence[str] = (sys.executable, "-m", "kiebot", "run"),
     has_web: bool = True,
+    mutant: str = "",
     **environment: str,
 ) -> AsyncIterator[Rig]:
     """Stores, simulators and replicas, all at work; everything is gone in the end. `environment`: more for all.
 
-    Without `has_web` the processes are others than kiebot's and are ready when one of them polls."""
+    `mutant`: the stores become such that replicas with this bug can run; `command` is to start them. Without `has_web`
+    the processes are others than kiebot's and are ready when one of them polls."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # of this process alone
     async with AsyncExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kc", ignore_cleanup_errors=True)))
         stores = make_stores(home, durable=durable)
         stack.push_async_callback(stores.stop)
         await stores.start()
-        await _prepare(stores)
+        await _prepare(stores, mutant)
         world = await stack.enter_async_context(
             open_world(stores.postgres.url, stores.redis.url, PREFIX, flood=FloodRules(is_on=False))
         )
@@ -361,9 +364,10 @@ def end_in_order() -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
-async def _prepare(stores: Stores) -> None:
+async def _prepare(stores: Stores, mutant: str) -> None:
     engine = make_engine(stores.postgres.url, pool_size=1)
     await migrate(engine)
+    await mutants.prepare(engine, mutant)
     async with engine.begin() as connection:
         for statement in _WITNESS:
             await connection.execute(text(statement))

@@ -18,6 +18,7 @@ from tests.chaos.rig import Rig
 RATE = 20.0
 CONTENDERS, RELEASES = 20, 200
 HAND_OVERS, GAP_S = 5, 0.05
+COUNTED_S = 5.0
 
 
 @row(1, "leader SIGTERM")
@@ -36,8 +37,9 @@ async def leaves(rig: Rig) -> str:
         expect(takeover.released_s is not None, f"{takeover.victim} released nothing")
         gaps_ms.append(1000 * (takeover.released_s or 0.0))
         await rig.revive()
-    expect(max(gaps_ms) <= 1000 * GAP_S, f"{max(gaps_ms):.0f} ms after the release")
-    return f"{min(gaps_ms):.0f} to {max(gaps_ms):.0f} ms after the release"
+    told = ", ".join(f"{gap:.0f}" for gap in gaps_ms)
+    expect(max(gaps_ms) <= 1000 * GAP_S, f"{told} ms after the release")
+    return f"{told} ms after the release"
 
 
 @row(2, "leader kill -9, idle")
@@ -143,9 +145,9 @@ async def sleeps_in_the_write(rig: Rig) -> str:
     """
     takeover, aimed = await blows.freeze_in_the_write(rig, 2 * rig.ttl_s)
     expect(aimed, "no write was on its way")
-    await rig.settles()
-    refused = await rig.counted(takeover.victim, "kiebot_fenced_writes_total")
-    expect(refused >= 1, f"{refused:.0f} refused writes were counted")
+    async with asyncio.timeout(COUNTED_S):
+        while not await rig.counted(takeover.victim, "kiebot_fenced_writes_total"):
+            await asyncio.sleep(0.1)
     return f"takeover {takeover.took_s:.2f} s, the late write refused and counted"
 
 
