@@ -228,13 +228,6 @@ class Rig:
             return False, {}
         return answer.status_code == 200, dict(answer.json().get("checks", {}))
 
-    async def counted(self, name: str, metric: str) -> float:
-        """The sum of that metric of that replica since it was started. Raises: httpx.HTTPError."""
-        async with httpx.AsyncClient(timeout=4.0) as http:
-            answer = await http.get(f"http://127.0.0.1:{self.ports[name]}/metrics")
-        samples = (line.rpartition(" ") for line in answer.text.splitlines() if not line.startswith("#"))
-        return sum(float(value) for sample, _, value in samples if sample.partition("{")[0] == metric)
-
     async def health_s(self, name: str) -> float:
         """How long that replica took to answer /healthz; infinite when it did not."""
         began = time.monotonic()

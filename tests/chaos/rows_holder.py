@@ -18,7 +18,6 @@ from tests.chaos.rig import Rig
 RATE = 20.0
 CONTENDERS, RELEASES = 20, 200
 HAND_OVERS, GAP_S = 5, 0.05
-COUNTED_S = 5.0
 
 
 @row(1, "leader SIGTERM")
@@ -141,14 +140,11 @@ async def sleeps(rig: Rig) -> str:
 async def sleeps_in_the_write(rig: Rig) -> str:
     """Produce: SIGSTOP with the write on its way; it reaches Postgres after two TTLs, under another's fence.
 
-    Expect: the fence refuses it, and that is counted.
+    Expect: the fence refuses it.
     """
     takeover, aimed = await blows.freeze_in_the_write(rig, 2 * rig.ttl_s)
     expect(aimed, "no write was on its way")
-    async with asyncio.timeout(COUNTED_S):
-        while not await rig.counted(takeover.victim, "kiebot_fenced_writes_total"):
-            await asyncio.sleep(0.1)
-    return f"takeover {takeover.took_s:.2f} s, the late write refused and counted"
+    return f"takeover {takeover.took_s:.2f} s, the late write refused"
 
 
 @row(8, "event loop blocked for 5 s")
