@@ -142,8 +142,9 @@ async def backlog(rig: Rig) -> str:
     """Produce: one person writes 15 commands at once, in peace. Then 100,000 updates of 50 chats wait in the inbox, and
     as many wake-ups as chats in the queue; again 15 commands, and ten people pay, one every half second.
 
-    Expect: in peace no command waits for a sweeper. Later every buyer's question is answered within 5 s (Telegram gives ten) and all are paid; the person has an
-    answer within 10 s, and all of the commands are handled within 20 s, while most of the backlog still waits.
+    Expect: in peace no command waits for a sweeper. Amid the backlog every buyer's question is answered within 5 s
+    (Telegram gives ten) and all are paid; the person has an answer within 10 s and all commands are handled within
+    20 s, while most of the backlog still waits.
     """
     buyers = [rig.world.tg.user(_FIRST_BUYER + number, f"B{number}", "en") for number in range(BUYERS)]
     bills = [await asks_for_credits(buyer, 50) for buyer in buyers]
