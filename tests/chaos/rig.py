@@ -228,6 +228,16 @@ class Rig:
             return False, {}
         return answer.status_code == 200, dict(answer.json().get("checks", {}))
 
+    async def gauge(self, name: str, metric: str) -> float:
+        """What that replica's metrics say; -1.0 when nobody answers or knows it."""
+        try:
+            async with httpx.AsyncClient(timeout=4.0) as http:
+                answer = await http.get(f"http://127.0.0.1:{self.ports[name]}/metrics")
+        except httpx.HTTPError:
+            return -1.0
+        values = (line.split() for line in answer.text.splitlines())
+        return next((float(value[1]) for value in values if value[:1] == [metric]), -1.0)
+
     async def health_s(self, name: str) -> float:
         """How long that replica took to answer /healthz; infinite when it did not."""
         began = time.monotonic()
