@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from kiebot.demo.mutants import MUTANTS
 from tests.chaos.matrix import Outcome, play
-from tests.chaos.rig import open_rig
+from tests.chaos.opening import open_rig
 from tests.chaos.rows import ROWS
 
 FOUND_BY: Mapping[str, Sequence[int]] = {
