@@ -27,7 +27,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.rig.report import quantile, table
 from tests.chaos import blows, history
-from tests.chaos.rig import Rig, end_in_order, open_rig
+from tests.chaos.opening import end_in_order, open_rig
+from tests.chaos.rig import Rig
 from tests.chaos.rows_redis import last_live_poll
 from tests.chaos.webhooks import roll, to_polling, to_webhook
 

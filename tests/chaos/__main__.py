@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from kiebot.demo.mutants import MUTANTS
 from tests.chaos.matrix import Outcome, chosen, play_all
 from tests.chaos.mutants import hunt, replica_with
-from tests.chaos.rig import end_in_order, open_rig
+from tests.chaos.opening import end_in_order, open_rig
 from tests.chaos.rows import ROWS
 
 ALL = "1-26,33-36,44,47-50"

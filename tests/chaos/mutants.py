@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from kiebot.demo.mutants import MUTANTS
 from tests.chaos.matrix import Outcome, play
-from tests.chaos.rig import open_rig
+from tests.chaos.opening import open_rig
 from tests.chaos.rows import ROWS
 
 FOUND_BY: Mapping[str, Sequence[int]] = {
-    "confirm-before-store": (26,),
+    "confirm-before-store": (7,),
     "inbox-key-off": (4,),
     "fence-off": (7,),
     "capture-before-success": (35,),

@@ -137,18 +137,21 @@ async def refuses(rig: Rig) -> str:
 async def is_full(rig: Rig) -> str:
     """Produce: maxmemory of one byte for two TTLs.
 
-    Expect: the lease is renewed, nothing changes hands; updates reach the inbox and are handled afterwards.
+    Expect: the lease is renewed, nothing changes hands; every update reaches the inbox meanwhile, within a second, and
+    is handled, then or afterwards.
     """
-    at = time.time()
+    at, first = time.time(), len(rig.crowd.sent)
     await rig.redis.config_set("maxmemory", "1")
     try:
         async with rig.crowd.talking(RATE / 2):
             await asyncio.sleep(2 * rig.ttl_s)
-        stored = await rig.world.scalar("SELECT count(*) FROM inbox WHERE received_at > to_timestamp(:at)", at=at)
+            sent = [each.update_id for each in rig.crowd.sent[first:] if each.at < time.time() - 1.0]
+            stored = await rig.world.scalar("SELECT count(*) FROM inbox WHERE update_id = ANY(:ids)", ids=sent)
     finally:
         await rig.redis.config_set("maxmemory", "0")
     begun = _begun(rig, at)
     expect(not begun, f"{begun} terms began")
+    expect(stored == len(sent), f"{stored} of {len(sent)} updates were stored meanwhile")
     return f"no change, {stored} updates stored meanwhile"
 
 

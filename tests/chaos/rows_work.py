@@ -6,19 +6,19 @@ import asyncio
 import re
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import text
 
 from kiebot.simulators.telegram.messages import ChatMessage
 from kiebot.simulators.users import SimUser
-from tests.chaos.matrix import expect, row
+from tests.chaos.matrix import NotMet, expect, row
 from tests.chaos.rig import Rig
 from tests.scenarios.buying import asks_for_credits, creates, gets, model, opens
 
 BACKLOG, CHATS = 100_000, 50
 BUYERS, DECIDED_S = 10, 5.0
-COMMANDS, PERSON_S = 25, 10.0
+COMMANDS, ANSWERED_S, HANDLED_S = 15, 10.0, 20.0
 _FIRST_BUYER = 601_100
 _FIRST_CHAT = 602_000
 _FIRST_FILLED = 10**12  # update ids that Telegram never gives
@@ -41,7 +41,8 @@ _FILL = text("""
 """)
 _UNWITNESS = text("DELETE FROM witness WHERE update_id >= :first")
 _FILLED_LEFT = "SELECT count(*) FROM inbox WHERE update_id >= :first AND done_at IS NULL"
-_ALL_DONE = "SELECT bool_and(done_at IS NOT NULL) AND count(*) = :count FROM inbox WHERE update_id = ANY(:ids)"
+_DONE = "SELECT count(*) FROM inbox WHERE update_id = ANY(:ids) AND done_at IS NOT NULL"
+_SWEPT = "SELECT count(*) FROM inbox WHERE update_id = ANY(:ids) AND swept_at IS NOT NULL"
 _CLEAR = """
     UPDATE inbox SET done_at = now() WHERE id IN (
         SELECT id FROM inbox WHERE update_id >= :first AND done_at IS NULL LIMIT 10000 FOR UPDATE SKIP LOCKED
@@ -138,23 +139,24 @@ async def _is_refused(rig: Rig) -> str:
 
 @row(36, "queue backlog of 100k")
 async def backlog(rig: Rig) -> str:
-    """Produce: 100,000 updates of 50 chats wait in the inbox, and as many wake-ups as chats in the queue. Then one
-    person writes 25 commands at once, and ten people pay, one every half second.
+    """Produce: one person writes 15 commands at once, in peace. Then 100,000 updates of 50 chats wait in the inbox, and
+    as many wake-ups as chats in the queue; again 15 commands, and ten people pay, one every half second.
 
-    Expect: every buyer's question is answered within 5 s (Telegram gives ten) and all are paid; the person has an
-    answer, and all of the commands are handled, within 10 s, while most of the backlog still waits.
+    Expect: in peace no command waits for a sweeper. Amid the backlog every buyer's question is answered within 5 s
+    (Telegram gives ten) and all are paid; the person has an answer within 10 s and all commands are handled within
+    20 s, while most of the backlog still waits.
     """
     buyers = [rig.world.tg.user(_FIRST_BUYER + number, f"B{number}", "en") for number in range(BUYERS)]
     bills = [await asks_for_credits(buyer, 50) for buyer in buyers]
+    await _need_no_sweeper(rig)
     try:
         await _fill(rig)
         mark, at = rig.mark(), time.monotonic()
         paying = asyncio.create_task(_pay(buyers, bills))
         first = await rig.crowd.hurries(COMMANDS)
-        await rig.until(lambda: _is_answered(rig, mark, first), PERSON_S, "an answer to the person")
+        await rig.until(lambda: _is_answered(rig, mark, first), ANSWERED_S, "an answer to the person")
         answered_s = time.monotonic() - at
-        ids = [each.update_id for each in rig.crowd.sent[-COMMANDS:]]
-        await rig.world.until_row(_ALL_DONE, PERSON_S - answered_s, ids=ids, count=COMMANDS)
+        await _are_handled(rig, [each.update_id for each in rig.crowd.sent[-COMMANDS:]], HANDLED_S - answered_s)
         handled_s, left = time.monotonic() - at, await _left_over(rig)
         decided_s = await paying
         left_then = await _left_over(rig)
@@ -191,6 +193,24 @@ async def _is_settled_once(rig: Rig, anna: SimUser) -> None:
 def _is_answered(rig: Rig, mark: int, serial: int) -> bool:
     sent = rig.world.tg.journal.calls("sendMessage", after=mark)
     return any(re.search(rf"/n{serial}\b", call.arguments.get("text", "")) for call in sent)
+
+
+async def _need_no_sweeper(rig: Rig) -> None:
+    """More commands than one run of a lane handles. A busy machine may be slow enough for a sweeper once, or twice."""
+    for _ in range(3):
+        await rig.crowd.hurries(COMMANDS)
+        await rig.settles()
+        ids = [each.update_id for each in rig.crowd.sent[-COMMANDS:]]
+        if not await rig.world.scalar(_SWEPT, ids=ids):
+            return
+    raise NotMet("commands had to be found by a sweeper, three times in a row")
+
+
+async def _are_handled(rig: Rig, ids: Sequence[int], within_s: float) -> None:
+    give_up = time.monotonic() + within_s
+    while (done := await rig.world.scalar(_DONE, ids=ids)) < len(ids):
+        expect(time.monotonic() < give_up, f"{done} of {len(ids)} commands are handled after {within_s:.1f} s more")
+        await asyncio.sleep(0.1)
 
 
 async def _pay(buyers: Iterable[SimUser], bills: Iterable[ChatMessage]) -> list[float]:

@@ -12,7 +12,7 @@ from kiebot.demo.mutants import MUTANTS
 from tests.chaos.door import Door
 from tests.chaos.matrix import play_all
 from tests.chaos.mutants import FOUND_BY
-from tests.chaos.rig import open_rig
+from tests.chaos.opening import open_rig
 from tests.chaos.rows import ROWS
 
 QUICK = (2, 7, 13)
