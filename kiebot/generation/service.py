@@ -142,7 +142,11 @@ class Generations:
         if report.state is TaskState.MISSING:  # made a moment ago: it may not be seen yet
             raise Transient("the task of a callback is not to be seen")
         async with self._tools.store.transaction() as tx:
-            await apply(tx, generation.id, TaskCreated(task_id), due_in_s=0.0, attempt_id=generation.attempt_id)
+            adopted = TaskCreated(task_id)
+            applied = await apply(tx, generation.id, adopted, due_in_s=0.0, attempt_id=generation.attempt_id)
+            if (applied.before, applied.generation.state) == (State.SUBMITTING, State.RUNNING):
+                # Its submit may still hang for a minute, and has nothing to add.
+                await tx.generations.free(generation.id)
         log.info("generation.adopted", generation_id=str(generation.id))
 
     async def _receive_gift(self, generation: Generation, task_id: str) -> None:

@@ -82,6 +82,22 @@ async def test_an_orphan_adopted_in_the_very_moment_of_giving_it_up_stays_adopte
     await rig.books_are_right()
 
 
+async def test_a_task_that_ends_while_the_answer_to_its_submit_still_hangs_is_delivered_at_once(rig: Rig) -> None:
+    generation = await rig.order(prompt="a cat [[sim:lose=b]] [[sim:seconds=0]]")
+    submitting = asyncio.create_task(rig.engine.advance(generation.id))
+    while not rig.kie.tasks:
+        await asyncio.sleep(0.01)
+    (task,) = rig.kie.tasks.values()
+    await knocks(rig, await rig.read(generation.id), task)
+    assert (await rig.settles(generation.id, tries=100)).state is State.SUCCEEDED
+    assert not submitting.done()
+    submitting.cancel()
+    await asyncio.gather(submitting, return_exceptions=True)
+    assert await rig.told(generation.id) == ["result"]
+    assert await rig.balance() == (8400, 0)
+    await rig.books_are_right()
+
+
 class Interrupted:
     """A store; between its first transaction, in which a generation is claimed, and the next, something happens."""
 
