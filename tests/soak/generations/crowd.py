@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from kiebot.simulators.media import make_png
 from kiebot.simulators.telegram.messages import MessageState, Readable
 from kiebot.simulators.users import SimUser
 from tests.scenarios.buying import CREATE, can_create, model, opens
@@ -17,9 +18,11 @@ from tests.scenarios.world import World
 from tests.soak.generations.profiles import Profile, deal
 
 FIRST_ID = 400_001
+EDIT = "google/nano-banana-edit"  # of a photo, which is uploaded first
 MODELS = {
     "z-image": 6,
     "nano-banana-2-lite": 6,
+    EDIT: 2,
     "elevenlabs/text-to-speech-turbo-2-5": 1,
     "grok-imagine/text-to-video": 1,
 }
@@ -67,7 +70,10 @@ class Buyer:
 
     async def _buys(self, order: Order) -> None:
         """One purchase. A new number in the chat says that it was made; a screen that says why not is pressed again."""
-        await self.user.sends(order.prompt)
+        if self.model_id == EDIT:
+            await self.user.sends_photo(make_png(seed=order.serial), order.prompt)
+        else:
+            await self.user.sends(order.prompt)
         form = await self.user.hears(_form_of(order), timeout=PATIENCE_S)
         order.price = next(label for label in form.buttons if label.startswith(CREATE)).removeprefix(f"{CREATE} · ")
         order.pressed_at = time.time()
