@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -64,6 +64,17 @@ async def test_a_callback_of_a_task_that_failed_after_the_void_needs_no_other(ri
     assert (await rig.settles(unknown.id)).state is State.FAILED
     await knocks(rig, unknown, task)
     assert await rig.told(unknown.id) == ["failed:answer_lost"]
+
+
+@pytest.mark.parametrize("mode", ["dead", "zero"])
+async def test_a_callback_after_a_result_was_found_dead_makes_no_gift_of_it(rig: Rig, mode: str) -> None:
+    generation = await rig.order(prompt=f"a cat [[sim:result={mode}]]")
+    ended = await rig.settles(generation.id)
+    assert (ended.state, ended.failure) == (State.FAILED, "result_lost")
+    (task,) = rig.kie.tasks.values()
+    with suppress(Transient):
+        await knocks(rig, ended, task)
+    assert await rig.told(generation.id) == ["failed:result_lost"]
 
 
 async def test_an_orphan_adopted_in_the_very_moment_of_giving_it_up_stays_adopted(rig: Rig) -> None:
