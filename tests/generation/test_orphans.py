@@ -119,6 +119,9 @@ class Interrupted:
         self._count += 1
         return self._interrupted() if self._count == 2 else self._store.transaction()
 
+    def single(self) -> AbstractAsyncContextManager[Any]:
+        return self.transaction()
+
     @asynccontextmanager
     async def _interrupted(self) -> AsyncIterator[Any]:
         await self._between()
