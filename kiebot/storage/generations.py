@@ -48,6 +48,7 @@ _RELEASE = text("""
     UPDATE generations SET claimed_by = NULL, claimed_at = NULL
     WHERE id = :id AND claimed_by = :owner AND claim_no = :claim_no
 """)
+_FREE = text("UPDATE generations SET claimed_by = NULL, claimed_at = NULL WHERE id = :id")
 # A write that ends a step ends its claim too: the wake-up that follows the commit must not find it still held.
 _END_CLAIM = """claimed_by = CASE WHEN claimed_by = CAST(:owner AS uuid) AND claim_no = :claim_no
             THEN NULL ELSE claimed_by END"""
@@ -182,6 +183,10 @@ class GenerationRepository:
 
     async def release(self, generation_id: UUID, claim: Claim) -> None:
         await self._connection.execute(_RELEASE, {"id": generation_id, **_claim_facts(claim)})
+
+    async def free(self, generation_id: UUID) -> None:
+        """Whoever holds it may not end with it: what they still write finds their claim gone."""
+        await self._connection.execute(_FREE, {"id": generation_id})
 
     async def save(
         self,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from kiebot.errors import Transient
 from kiebot.generation.model import Generation, State
 from kiebot.simulators.kie import Task
-from kiebot.store import Store, Tx
 from tests.generation.conftest import Rig
 
 
@@ -66,6 +66,17 @@ async def test_a_callback_of_a_task_that_failed_after_the_void_needs_no_other(ri
     assert await rig.told(unknown.id) == ["failed:answer_lost"]
 
 
+@pytest.mark.parametrize("mode", ["dead", "zero"])
+async def test_a_callback_after_a_result_was_found_dead_makes_no_gift_of_it(rig: Rig, mode: str) -> None:
+    generation = await rig.order(prompt=f"a cat [[sim:result={mode}]]")
+    ended = await rig.settles(generation.id)
+    assert (ended.state, ended.failure) == (State.FAILED, "result_lost")
+    (task,) = rig.kie.tasks.values()
+    with suppress(Transient):
+        await knocks(rig, ended, task)
+    assert await rig.told(generation.id) == ["failed:result_lost"]
+
+
 async def test_an_orphan_adopted_in_the_very_moment_of_giving_it_up_stays_adopted(rig: Rig) -> None:
     unknown, task = await orphaned(rig, "[[sim:seconds=0]]")
     await asyncio.sleep(0.12)  # the wait for an orphan is over
@@ -82,21 +93,37 @@ async def test_an_orphan_adopted_in_the_very_moment_of_giving_it_up_stays_adopte
     await rig.books_are_right()
 
 
+async def test_a_task_that_ends_while_the_answer_to_its_submit_still_hangs_is_delivered_at_once(rig: Rig) -> None:
+    generation = await rig.order(prompt="a cat [[sim:lose=b]] [[sim:seconds=0]]")
+    submitting = asyncio.create_task(rig.engine.advance(generation.id))
+    while not rig.kie.tasks:
+        await asyncio.sleep(0.01)
+    (task,) = rig.kie.tasks.values()
+    await knocks(rig, await rig.read(generation.id), task)
+    assert (await rig.settles(generation.id, tries=100)).state is State.SUCCEEDED
+    assert not submitting.done()
+    submitting.cancel()
+    await asyncio.gather(submitting, return_exceptions=True)
+    assert await rig.told(generation.id) == ["result"]
+    assert await rig.balance() == (8400, 0)
+    await rig.books_are_right()
+
+
 class Interrupted:
     """A store; between its first transaction, in which a generation is claimed, and the next, something happens."""
 
-    def __init__(self, store: Store, between: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, store: Any, between: Any) -> None:
         self._store, self._between, self._count = store, between, 0
 
-    def transaction(self) -> AbstractAsyncContextManager[Tx]:
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
         self._count += 1
         return self._interrupted() if self._count == 2 else self._store.transaction()
 
-    def single(self) -> AbstractAsyncContextManager[Tx]:
-        return self._store.single()
+    def single(self) -> AbstractAsyncContextManager[Any]:
+        return self.transaction()
 
     @asynccontextmanager
-    async def _interrupted(self) -> AsyncIterator[Tx]:
+    async def _interrupted(self) -> AsyncIterator[Any]:
         await self._between()
         async with self._store.transaction() as tx:
             yield tx

@@ -12,7 +12,7 @@ import psutil
 
 from kiebot.simulators.server import AsgiApp, Message, Receive, Scope, Send
 
-TARGETS = ("/api/v1/jobs/createTask", "/api/v1/jobs/recordInfo", "/files/results/")
+TARGETS = ("/api/v1/jobs/createTask", "/api/v1/jobs/recordInfo", "/files/results/", "/api/file-stream-upload")
 
 Kill = Callable[[str], None]
 

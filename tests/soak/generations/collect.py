@@ -49,6 +49,7 @@ _REVENUE = text("SELECT coalesce(sum(available), 0)::bigint FROM accounts WHERE 
 _LIVING_FILES = ("normal", "late", "slow", "oversized", "endless", "truncated", "wrong_type")
 _LOST = ("lost", "cut", "late", "page")
 _AMBIGUOUS_CODES = (503, 504)
+_NEVER_VISIBLE_S = 600.0
 _ADDRESS = re.compile(r"https?://\S+")
 
 
@@ -173,12 +174,13 @@ def _ends_at(task: KieTask) -> float:
 
 def _task(task: KieTask) -> Task:
     is_success = task.plan.failure is None and math.isfinite(task.plan.ends_at_s)
+    is_there = task.plan.empty_result is None and task.plan.gap_s < _NEVER_VISIBLE_S
     return Task(
         task_id=task.task_id,
         attempt_id=task.attempt_id or "",
         ends_at=_ends_at(task),
         is_success=is_success,
-        has_result=is_success and task.plan.empty_result is None and task.plan.result_mode in _LIVING_FILES,
+        has_result=is_success and is_there and task.plan.result_mode in _LIVING_FILES,
         billed=task.billed - task.refunded,
         told=tuple(each.kind for each in task.callbacks if each.status == 200),
     )

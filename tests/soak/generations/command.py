@@ -7,6 +7,7 @@ import asyncio
 import logging
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -20,6 +21,8 @@ from tests.soak.generations.run import Options, soak
 from tests.soak.generations.table import table
 
 SMALL = Options(works=24, people=8, within_s=7.0, pace=0.02, kill_every_s=2.0, kills_all=0.0, checks=10, rest_s=60.0)
+
+MUTANT_RESTS_S = 15.0  # some never come to rest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,10 +47,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _chosen(options: argparse.Namespace) -> Options:
-    common = {"seed": options.seed, "mutant": options.mutant, "log": options.log}
-    if options.small:
-        return Options(**{**{name: getattr(SMALL, name) for name in SMALL.__slots__}, **common})
-    return Options(works=options.generations, people=options.users, within_s=options.minutes * 60.0, **common)
+    whole = Options(works=options.generations, people=options.users, within_s=options.minutes * 60.0)
+    chosen = replace(SMALL if options.small else whole, seed=options.seed, mutant=options.mutant, log=options.log)
+    return replace(chosen, rest_s=MUTANT_RESTS_S) if options.mutant else chosen
 
 
 async def _run(database_url: str, redis_url: str, options: Options) -> int:

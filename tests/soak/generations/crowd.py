@@ -5,28 +5,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from kiebot.simulators.telegram.messages import ChatMessage, MessageState
+from kiebot.simulators.media import make_png
+from kiebot.simulators.telegram.messages import MessageState, Readable
 from kiebot.simulators.users import SimUser
 from tests.scenarios.buying import CREATE, can_create, model, opens
 from tests.scenarios.world import World
 from tests.soak.generations.profiles import Profile, deal
 
 FIRST_ID = 400_001
+EDIT = "google/nano-banana-edit"  # of a photo, which is uploaded first
 MODELS = {
     "z-image": 6,
     "nano-banana-2-lite": 6,
+    EDIT: 2,
     "elevenlabs/text-to-speech-turbo-2-5": 1,
     "grok-imagine/text-to-video": 1,
 }
 IMPATIENT = 0.1  # so many press Create twice
 PATIENCE_S = 90.0
-LOOK_S = 0.2
-PRESS_AGAIN_S = 2.0
-RESTS = "Nothing was charged; try later"
+PRESS_AGAIN_S = 3.0
+TRY_LATER = "Nothing was charged; try later"  # of a model that rests
+OLD_SCREEN = "That screen is old"
+_NUMBER = re.compile(r"No\. (\d+)")
 _THINGS = ("a lighthouse in the fog", "a fox reading a map", "an old tram at night", "rain on a tin roof")
 
 
@@ -64,26 +69,42 @@ class Buyer:
             self.trouble = f"{self.user.user_id} could not go on: {error}"
 
     async def _buys(self, order: Order) -> None:
-        await self.user.sends(order.prompt)
+        """One purchase. A new number in the chat says that it was made; a screen that says why not is pressed again."""
+        if self.model_id == EDIT:
+            await self.user.sends_photo(make_png(seed=order.serial), order.prompt)
+        else:
+            await self.user.sends(order.prompt)
         form = await self.user.hears(_form_of(order), timeout=PATIENCE_S)
         order.price = next(label for label in form.buttons if label.startswith(CREATE)).removeprefix(f"{CREATE} · ")
         order.pressed_at = time.time()
+        known = self._last_number()
         press = await self.user.presses(CREATE)
         if order.is_impatient and press is not None:
             await self.user.presses_data(press.data, message=form)
-        await self._is_sold(form)
-
-    async def _is_sold(self, form: ChatMessage) -> None:
-        """Until the form is a form no more; a model that rests is asked for again, as its screen says."""
-        give_up, pressed_at = time.monotonic() + PATIENCE_S, time.monotonic()
-        while not form.is_deleted and can_create(form):
+        give_up = time.monotonic() + PATIENCE_S
+        while not await self._hears_number(known):
             if time.monotonic() > give_up:
-                raise TimeoutError(f"nothing came of Create; {self.user.sight()}")
-            await asyncio.sleep(LOOK_S)
-            if form.says(RESTS) and time.monotonic() - pressed_at > PRESS_AGAIN_S:
-                pressed_at = time.monotonic()
-                with contextlib.suppress(LookupError):  # it was sold in this very moment
-                    await self.user.presses(CREATE)
+                raise TimeoutError(f"nothing came of Create for ({order.serial}); {self.user.sight()}")
+            if any(self._screen_says(words) for words in (TRY_LATER, OLD_SCREEN)):
+                await self.user.presses(CREATE)
+
+    def _screen_says(self, words: str) -> bool:
+        """Whether the newest screen with Create on it says so."""
+        screen = next((each for each in reversed(self.user.messages) if can_create(each)), None)
+        return screen is not None and screen.says(words)
+
+    async def _hears_number(self, known: int) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await self.user.hears(lambda state: _number_in(state) > known, timeout=PRESS_AGAIN_S)
+        return self._last_number() > known
+
+    def _last_number(self) -> int:
+        return max((_number_in(event.state) for event in self.user.chat.events), default=0)
+
+
+def _number_in(state: Readable) -> int:
+    found = _NUMBER.search(state.text or state.caption or "")
+    return int(found[1]) if found else 0
 
 
 def _form_of(order: Order) -> Callable[[MessageState], bool]:

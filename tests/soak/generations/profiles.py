@@ -99,6 +99,7 @@ PROFILES = (
     *(Profile(f"result {each}", f"result={each}", is_quick=False) for each in _SLOW_RESULTS),
     Profile("result dead, callback late", "result=dead callback=late"),
     Profile("visible late", "gap=<40>", 2),
+    Profile("never visible", "gap=<100000>", 2),
 )
 
 

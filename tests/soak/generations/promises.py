@@ -90,7 +90,7 @@ def orphans_delivered(evidence: Evidence) -> Verdict:
         if work.failure != "answer_lost":
             continue
         home = [task for task in evidence.tasks_of(work) if task.has_result and set(task.told) & set(TOLD)]
-        if home and not work.seen & {"late_result"}:
+        if home and not (work.is_gift and work.seen & {"late_result", "media", "link"}):
             wrong.append(f"{_name(work)}: KIE told us of its result ({', '.join(home[0].told)}), nobody got it")
         if work.is_gift and work.moved:
             wrong.append(f"{_name(work)} was given free and {work.moved} were taken")

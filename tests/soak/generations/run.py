@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from kiebot.cluster import Cluster, Member
 from kiebot.demo.audit import Verdict
@@ -116,7 +118,7 @@ async def _stage(
         balancer = Balancer(ports)
         await balancer.open()
         try:
-            with _output(options) as output:
+            with (options.log or Path(os.devnull)).open("wb") as output:
                 cluster = _cluster(world, options, ports, f"http://127.0.0.1:{balancer.port}", output)
                 aim.pids = lambda: {
                     member.process.pid: name
@@ -148,7 +150,7 @@ def _sets_up(world: World, pace: float) -> None:
     )
 
 
-def _cluster(world: World, options: Options, ports: Sequence[int], public_url: str, output: object) -> Cluster:
+def _cluster(world: World, options: Options, ports: Sequence[int], public_url: str, output: IO[bytes]) -> Cluster:
     common = world.environment(
         KIE_PACE=f"{options.pace:g}",
         KIE_POLLS_PER_S=str(POLLS_PER_S),
@@ -165,13 +167,7 @@ def _cluster(world: World, options: Options, ports: Sequence[int], public_url: s
     ]
     mutant = ("--mutant", options.mutant) if options.mutant else ()
     command = (sys.executable, "-m", "tests.soak.generations.replica", *mutant)
-    return Cluster(members, command=command, output=output)  # type: ignore[arg-type]  # a file, or None
-
-
-@contextlib.contextmanager
-def _output(options: Options):  # type: ignore[no-untyped-def]  # a context of a file
-    with (options.log or Path("/dev/null")).open("wb") as file:
-        yield file
+    return Cluster(members, command=command, output=output)
 
 
 async def _until_ready(world: World) -> None:
