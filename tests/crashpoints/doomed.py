@@ -1,8 +1,8 @@
 """A process that forks one replica per line it reads, and tells how each ended: `python -m tests.crashpoints.doomed`.
 
-A line is JSON: {"environment": ..., "callbacks": ..., "point": where to end, or null, "done": a query, "facts": its
-values}. Two lines answer: {"pid": of the replica}, and when it has ended {"status": exit status, "passed": the points
-it came by, in order, unless it was killed}. SIGUSR1 cancels the job that the replica has in its hands.
+A line is JSON: {"environment": ..., "callbacks": ..., "point": where to end, or null, "time": which time it comes by,
+"done": a query, "facts": its values}. Two lines answer: {"pid": of the replica}, and when it has ended {"status": exit
+status, "passed": how often it came by each point, unless it was killed}. SIGUSR1 cancels the job that it has in hand.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ async def _lives(job: dict[str, Any]) -> None:
             return bool(await tx.connection.scalar(text(job["done"]), job["facts"]))
 
     await replica.begins(alone=True)
-    points.Watch.ends_at, points.Watch.is_armed = job["point"], True
+    points.Watch.ends_at, points.Watch.ends_at_time = job["point"], job["time"]
+    points.Watch.is_armed = True
     await replica.works(done)
     points.Watch.is_armed = False
     await replica.ends()
@@ -53,7 +54,7 @@ def _forked(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
         status = 1
         try:
             asyncio.run(_lives(job))
-            os.write(writing, json.dumps(list(points.Watch.passed)).encode())
+            os.write(writing, json.dumps(points.Watch.passed).encode())
             status = 0
         finally:
             os._exit(status)
@@ -62,7 +63,7 @@ def _forked(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
     with os.fdopen(reading) as answer:
         said = answer.read()
     _, status = os.waitpid(pid, 0)
-    yield {"status": os.waitstatus_to_exitcode(status), "passed": json.loads(said or "[]")}
+    yield {"status": os.waitstatus_to_exitcode(status), "passed": json.loads(said or "{}")}
 
 
 def main() -> None:

@@ -46,10 +46,14 @@ _SENT = text("""
     WHERE id > :after AND sent_at IS NOT NULL AND payload ->> 'edit' IS NULL AND message_id IS DISTINCT FROM 0
 """)
 _LAST_ROW = text("SELECT coalesce(max(id), 0) FROM outbox")
-_UNMARKED = text("""
-    SELECT EXISTS (SELECT FROM outbox WHERE claimed_by IS NOT NULL AND sent_at IS NULL AND buried_at IS NULL)
-        OR EXISTS (SELECT FROM cards WHERE claimed_by IS NOT NULL)
-""")
+_UNMARKED = """
+    SELECT max(messages) FROM (
+        SELECT 0 AS messages
+        UNION ALL SELECT 1 FROM cards WHERE claimed_by IS NOT NULL
+        UNION ALL SELECT CASE WHEN payload ->> 'resent' IS NULL THEN 1 ELSE 2 END FROM outbox
+            WHERE claimed_by IS NOT NULL AND sent_at IS NULL AND buried_at IS NULL
+    ) AS claims
+"""
 
 
 @dataclass
@@ -67,9 +71,12 @@ async def mark(world: World) -> Mark:
     return Mark(world.tg.journal.last_number, int(row or 0), int(letter or 0))
 
 
-async def is_something_unmarked(world: World) -> bool:
-    """Whether the dead replica may have sent what it had no time to note: then it may be sent once more."""
-    return bool(await world.scalar(_UNMARKED.text))
+async def unmarked(world: World) -> int:
+    """How many messages the dead replica may have sent that it had no time to note: they may go out once more.
+
+    It held one row; files that are sent again at a user's wish may be followed by their words.
+    """
+    return int(await world.scalar(_UNMARKED))
 
 
 @dataclass(frozen=True)
@@ -83,9 +90,9 @@ class Verdict:
 
 
 async def judged(
-    world: World, story: Story, user: int, since: Mark, *, alive: UUID, killed: bool, may_repeat: bool
+    world: World, story: Story, user: int, since: Mark, *, alive: UUID, killed: bool, may_repeat: int
 ) -> Verdict:
-    """alive: the incarnation that went on. may_repeat: the other one may have sent what it did not note."""
+    """alive: the incarnation that went on. may_repeat: messages that may have gone out twice."""
     async with world.engine.connect() as connection:
         rows = (await connection.execute(_ENDED, {"user": user})).all()
         wallet = (await connection.execute(_WALLET, {"key": f"wallet:{user}"})).one()
@@ -95,7 +102,7 @@ async def judged(
     calls = [call for call in world.tg.journal.calls(after=since.call) if call.sent]
     repeats = _repeats(calls)
     doubles = [each for row in rows for each in _doubled(world, row)]
-    if repeats > (1 if may_repeat else 0):
+    if repeats > may_repeat:
         doubles.append(f"{repeats} messages went out again")
     if len(calls) < sent:
         wrong.append(f"{sent} messages are noted as sent, {len(calls)} were")

@@ -1,6 +1,6 @@
 """A theatre in a process of its own: `python -m tests.crashpoints.player DATABASE_URL REDIS_URL PREFIX`.
 
-Reads lines {"story": its name, "point": where to die, or null}, and answers each with what became of it.
+Reads lines {"story": its name, "point": where to die, or null, "at": which time}. Answers what became of each.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ async def _plays(database_url: str, redis_url: str, prefix: str, answers: TextIO
     async with open_theatre(database_url, redis_url, prefix) as theatre:
         while line := await asyncio.to_thread(sys.stdin.readline):
             job = json.loads(line)
-            played = await theatre.plays(_STORIES[job["story"]], job["point"])
+            played = await theatre.plays(_STORIES[job["story"]], job["point"], job["at"])
             answers.write(json.dumps(asdict(played)) + "\n")
             answers.flush()
 

@@ -104,11 +104,10 @@ class Story:
     buries: tuple[str, ...] = ()
 
 
-def kie(endpoint: str, *kinds: str, **switches: Any) -> Before:
-    """Faults of the next calls, one each; switches are set back when the story is over."""
+def kie(endpoint: str, *kinds: str) -> Before:
+    """Faults of the next calls, one each."""
 
     async def before(world: World) -> None:
-        world.kie.switches.set(**switches)
         for kind in kinds:
             world.kie.faults.add(endpoint, kind)  # type: ignore[arg-type]  # one of its names
 
