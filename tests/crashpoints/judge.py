@@ -56,6 +56,14 @@ _UNMARKED = """
 """
 
 
+_UNANSWERED = """
+    SELECT EXISTS (
+        SELECT FROM attempts a JOIN generations g ON g.id = a.generation_id
+        WHERE a.state = 'intent' AND g.user_id = :user
+    )
+"""
+
+
 @dataclass
 class Mark:
     """Where everything stood when the dying replica began."""
@@ -71,12 +79,19 @@ async def mark(world: World) -> Mark:
     return Mark(world.tg.journal.last_number, int(row or 0), int(letter or 0))
 
 
-async def unmarked(world: World) -> int:
-    """How many messages the dead replica may have sent that it had no time to note: they may go out once more.
-
-    It held one row; files that are sent again at a user's wish may be followed by their words.
+@dataclass(frozen=True)
+class Death:
+    """What the dead replica left unsaid. messages: so many it may have sent and had no time to note (it held one row;
+    files that are sent again at a user's wish are followed by their words). task: it may have made one at the provider.
     """
-    return int(await world.scalar(_UNMARKED))
+
+    messages: int
+    task: bool
+
+
+async def died(world: World, user: int) -> Death:
+    """Before anybody goes on."""
+    return Death(int(await world.scalar(_UNMARKED)), bool(await world.scalar(_UNANSWERED, user=user)))
 
 
 @dataclass(frozen=True)
@@ -89,10 +104,8 @@ class Verdict:
     doubles: int
 
 
-async def judged(
-    world: World, story: Story, user: int, since: Mark, *, alive: UUID, killed: bool, may_repeat: int
-) -> Verdict:
-    """alive: the incarnation that went on. may_repeat: messages that may have gone out twice."""
+async def judged(world: World, story: Story, user: int, since: Mark, *, alive: UUID, death: Death | None) -> Verdict:
+    """alive: the incarnation that went on. death: None when nobody was killed."""
     async with world.engine.connect() as connection:
         rows = (await connection.execute(_ENDED, {"user": user})).all()
         wallet = (await connection.execute(_WALLET, {"key": f"wallet:{user}"})).one()
@@ -102,12 +115,12 @@ async def judged(
     calls = [call for call in world.tg.journal.calls(after=since.call) if call.sent]
     repeats = _repeats(calls)
     doubles = [each for row in rows for each in _doubled(world, row)]
-    if repeats > may_repeat:
+    if repeats > (death.messages if death is not None else 0):
         doubles.append(f"{repeats} messages went out again")
     if len(calls) < sent:
         wrong.append(f"{sent} messages are noted as sent, {len(calls)} were")
     for row in rows:
-        wrong += _of_generation(row, story, killed=killed)
+        wrong += _of_generation(row, story, death)
     taken = sum(row.amount or 0 for row in rows)
     if wallet.available + taken != wallet.put_in or wallet.held or wallet.running or wallet.open_count:
         wrong.append(f"the wallet has {wallet} after {taken} were taken")
@@ -124,12 +137,12 @@ async def _left_over(connection: AsyncConnection, story: Story, since: Mark, ali
     return wrong + [f"a dead letter: {kind}" for kind in letters if kind not in story.buries]
 
 
-def _of_generation(row: Row[tuple[object, ...]], story: Story, *, killed: bool) -> list[str]:
+def _of_generation(row: Row[tuple[object, ...]], story: Story, death: Death | None) -> list[str]:
     wrong = []
-    if row.state not in ("succeeded", "failed"):
-        wrong.append(f"it never ended: {row.state}")
-    if not killed and row.state not in story.ends:
-        wrong.append(f"the story should end as {story.ends}, not {row.state} ({row.failure})")
+    ends = story.ends if death is None else (*story.ends, "succeeded")  # the misfortune may have died with the replica
+    may_be_lost = death is not None and (death.task or "sim:lose" in story.marks)
+    if row.state not in ends and not (may_be_lost and row.failure == "answer_lost"):
+        wrong.append(f"it should end as {ends}, not {row.state} ({row.failure})")
     if row.outcomes < 1:
         wrong.append("no outcome was decided")
     if (row.state == "succeeded") != (row.outcome == "captured") or (row.gifts and row.state == "succeeded"):

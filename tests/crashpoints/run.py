@@ -7,11 +7,11 @@ import itertools
 import json
 import os
 import signal
-import sys
+import socket
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,8 @@ from kiebot.simulators.server import Receive, Scope, Send, SimulatorServer
 from kiebot.simulators.telegram.rules import FloodRules
 from kiebot.storage.inbox import PostgresInbox
 from tests.conftest import empty
-from tests.crashpoints.judge import Mark, judged, mark, unmarked
-from tests.crashpoints.points import KILLED, ROOT
+from tests.crashpoints.judge import Mark, died, judged, mark
+from tests.crashpoints.points import KILLED
 from tests.crashpoints.small_replica import KNOCKS, SmallReplica
 from tests.crashpoints.stage import Stage, Story, clear_misfortune
 from tests.scenarios.world import World, open_world
@@ -30,6 +30,7 @@ from tests.scenarios.world import World, open_world
 RESUME_S = 20.0
 LONGEST_S = 50.0  # of a whole story
 _QUICK = {"KIE_PACE": "0.01", "KIE_POLLS_PER_S": "1000", "KIE_CREATE_PER_10S": "1000", "DB_POOL_SIZE": "3"}
+Lines = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _people = itertools.count(900_001)
 
 
@@ -56,9 +57,9 @@ class Played:
 class Theatre:
     """A world, a process that forks the doomed, and replicas that outlive them all. One story at a time."""
 
-    def __init__(self, world: World, zygote: asyncio.subprocess.Process, callbacks: str) -> None:
+    def __init__(self, world: World, zygote: Lines, callbacks: str) -> None:
         self._world = world
-        self._zygote = zygote
+        self._told, self._tell = zygote
         self._callbacks = callbacks
         self._reader = UpdateReader(is_urgent)
         self._inbox = PostgresInbox(world.engine, world.tg.bot.bot_id)
@@ -122,9 +123,8 @@ class Theatre:
             "facts": {"user": stage.anna.user_id} if ":user" in story.done else {},
             **death,
         }
-        assert self._zygote.stdin is not None
-        self._zygote.stdin.write(json.dumps(job).encode() + b"\n")
-        await self._zygote.stdin.drain()
+        self._tell.write(json.dumps(job).encode() + b"\n")
+        await self._tell.drain()
         pid = (await self._answer())["pid"]
         stage.cuts_job = lambda: os.kill(pid, signal.SIGUSR1)
         acting = asyncio.ensure_future(story.act(stage)) if story.act is not None else None
@@ -137,17 +137,16 @@ class Theatre:
         return answer
 
     async def _answer(self) -> dict[str, Any]:
-        assert self._zygote.stdout is not None
-        said = await self._zygote.stdout.readline()
+        said = await self._told.readline()
         if not said:
-            raise ChildProcessError("the process that forks replicas has ended; CRASHPOINTS_SPEAK=1 lets it say why")
+            raise ChildProcessError("the process that forks replicas has ended")
         return dict(json.loads(said))
 
     async def _resumed(
         self, story: Story, stage: Stage, answer: dict[str, Any], since: Mark, callbacks: str | None
     ) -> Played:
-        killed = answer["status"] == KILLED
-        may_repeat = await unmarked(self._world) if killed else 0
+        user = stage.anna.user_id
+        death = await died(self._world, user) if answer["status"] == KILLED else None
         await self._clear()
         began = time.monotonic()
         survivor = SmallReplica(self._environment("next", **story.environment), callbacks=callbacks)
@@ -161,8 +160,7 @@ class Theatre:
         finally:
             await survivor.ends()
         took_s = time.monotonic() - began
-        alive, user = survivor.adapters.incarnation, stage.anna.user_id
-        verdict = await judged(self._world, story, user, since, alive=alive, killed=killed, may_repeat=may_repeat)
+        verdict = await judged(self._world, story, user, since, alive=survivor.adapters.incarnation, death=death)
         odd = () if answer["status"] in (0, KILLED) else (f"it ended by itself, with status {answer['status']}",)
         return Played(
             answer["status"],
@@ -232,27 +230,17 @@ class CallbackDesk:
 
 
 @asynccontextmanager
-async def open_theatre(database_url: str, redis_url: str, prefix: str) -> AsyncIterator[Theatre]:
-    """On an empty, migrated database. The process that forks ends with it."""
+async def open_theatre(database_url: str, redis_url: str, prefix: str, zygote: socket.socket) -> AsyncIterator[Theatre]:
+    """On an empty, migrated database. zygote: the process that forks replicas, which ends with the theatre."""
     async with open_world(database_url, redis_url, prefix, flood=FloodRules(is_on=False)) as world:
         world.kie.switches.set(**_SWITCHES)
         desk = SmallReplica(world.environment(REPLICA_ID="desk"))
-        zygote = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.crashpoints.doomed"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL if "CRASHPOINTS_SPEAK" not in os.environ else None,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            cwd=ROOT,
-            limit=2**20,
-        )
+        lines = await asyncio.open_connection(sock=zygote, limit=2**20)
         try:
             async with SimulatorServer(CallbackDesk(desk)) as server:
-                theatre = Theatre(world, zygote, server.url)
+                theatre = Theatre(world, lines, server.url)
                 yield theatre
                 await theatre.ends()
         finally:
-            with suppress(ProcessLookupError):
-                zygote.send_signal(signal.SIGKILL)
-            await zygote.wait()
+            lines[1].close()
             await desk.ends()

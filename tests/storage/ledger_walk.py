@@ -391,8 +391,7 @@ def walk(
 
 
 async def _begun(engine: AsyncEngine) -> AsyncConnection:
-    """A connection for one sequence: its savepoints are numbered from 1 again, so that their statements, prepared for an
-    earlier sequence, are found in the cache."""
+    """For one sequence: the connection numbers its savepoints from 1 again, and finds their statements prepared."""
     connection = await engine.connect()
     await connection.execute(_LET_AGE)
     return connection
