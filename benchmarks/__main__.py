@@ -8,13 +8,14 @@ import sys
 import time
 
 import benchmarks
-from benchmarks import failover, handovers, holds, idle, intake, job_queue, sending, tap, updates
+from benchmarks import failover, handovers, holds, idle, intake, job_queue, lanes, sending, tap, updates
 from benchmarks.rig.report import machine
 from benchmarks.rig.stage import open_house
 
 COMPARISONS = {
     "tap": tap.compare,
     "updates": updates.compare,
+    "lanes": lanes.compare,
     "sending": sending.compare,
     "holds": holds.compare,
     "idle": idle.compare,

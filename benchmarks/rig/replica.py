@@ -3,6 +3,7 @@
 BENCH_WORKER=arq         arq's Worker instead of ours, on the same jobs
 BENCH_PROFILE=<file>     cProfile's statistics, written when the process has drained
 BENCH_STATEMENTS=<file>  keeps count of executed statements in <file>.<replica>
+BENCH_HANDLER=<file>     a handler that does next to nothing, its notes in <file>.<replica> (light.py)
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from arq.connections import ArqRedis, RedisSettings
 from arq.typing import WorkerCoroutine
 from sqlalchemy import Engine, event
 
+from benchmarks.rig.light import LightHandler
 from kiebot import bootstrap, replica
 from kiebot.botapi.buckets import Bucket, Limits
 from kiebot.botapi.ratelimit import SharedRateLimiter
@@ -109,10 +111,9 @@ def main() -> None:
         patches.enter_context(patch.object(bootstrap, "SharedRateLimiter", wide))
         if os.environ.get("BENCH_WORKER") == "arq":
             patches.enter_context(patch.object(replica, "Worker", StockWorker))
-        if os.environ.get("BENCH_LOOP") == "uvloop":
-            import uvloop
-
-            uvloop.install()
+        if path := os.environ.get("BENCH_HANDLER"):
+            light = LightHandler(Path(f"{path}.{os.environ['REPLICA_ID']}"))
+            patches.enter_context(patch.object(replica, "BotHandler", lambda *_: light))
         if path := os.environ.get("BENCH_STATEMENTS"):
             count_statements(Path(f"{path}.{os.environ['REPLICA_ID']}"))
         if path := os.environ.get("BENCH_PROFILE"):
