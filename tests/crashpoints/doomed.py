@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -75,7 +76,13 @@ def _forked(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 async def _lives(job: dict[str, Any]) -> None:
     replica = SmallReplica(job["environment"], callbacks=job["callbacks"])
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, replica.cuts_job)
+    loop = asyncio.get_running_loop()
+
+    def cut(*_: object) -> None:
+        with suppress(RuntimeError):  # it came when all was over
+            loop.call_soon_threadsafe(replica.cuts_job)
+
+    signal.signal(signal.SIGUSR1, cut)  # the loop's own handler would be gone with the loop, and the next one kills
 
     async def done() -> bool:
         async with replica.database.transaction() as tx:

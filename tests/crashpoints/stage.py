@@ -145,6 +145,19 @@ def fails(times: int, *, sqlstate: str = "P0001") -> str:
     )
 
 
+def is_slow(times: int) -> str:
+    """For `postgres`: the first `times` rows take half a second."""
+    return f"IF nextval('misfortunes') <= {times} THEN PERFORM pg_sleep(0.5); END IF"
+
+
+async def cut_off_in_a_statement(stage: Stage) -> None:
+    """With `is_slow`: the dying replica's job is cut off while it waits for the answer."""
+    await stage.world.until_row(
+        "SELECT true FROM pg_stat_activity WHERE application_name = 'kiebot doomed' AND wait_event = 'PgSleep'"
+    )
+    stage.cuts_job()
+
+
 async def clear_misfortune(world: World) -> None:
     await world.execute("DROP FUNCTION IF EXISTS misfortune() CASCADE")
     await world.execute("DROP SEQUENCE IF EXISTS misfortunes")
