@@ -77,10 +77,14 @@ class Season:
         for point in self.points:  # chosen in one order, whichever of them comes first to be played
             self.deaths[point] = sorted(self.met[point], key=lambda job: (job.story, job.at))
             self.random.shuffle(self.deaths[point])
-        for finished in asyncio.as_completed([self._kill(point) for point in self.points if self.deaths[point]]):
+        killing = [asyncio.create_task(self._kill(point)) for point in self.points if self.deaths[point]]
+        for finished in asyncio.as_completed(killing):
             await finished
             if until_found and any(played.wrong for played in self.played.values()):
-                return
+                break
+        for each in killing:  # of a troupe that plays nothing more
+            each.cancel()
+        await asyncio.gather(*killing, return_exceptions=True)
 
     async def _kill(self, point: str) -> None:
         jobs = self.deaths[point]
