@@ -46,10 +46,22 @@ _SENT = text("""
     WHERE id > :after AND sent_at IS NOT NULL AND payload ->> 'edit' IS NULL AND message_id IS DISTINCT FROM 0
 """)
 _LAST_ROW = text("SELECT coalesce(max(id), 0) FROM outbox")
-_UNMARKED = text("""
-    SELECT EXISTS (SELECT FROM outbox WHERE claimed_by IS NOT NULL AND sent_at IS NULL AND buried_at IS NULL)
-        OR EXISTS (SELECT FROM cards WHERE claimed_by IS NOT NULL)
-""")
+_UNMARKED = """
+    SELECT max(messages) FROM (
+        SELECT 0 AS messages
+        UNION ALL SELECT 1 FROM cards WHERE claimed_by IS NOT NULL
+        UNION ALL SELECT CASE WHEN payload ->> 'resent' IS NULL THEN 1 ELSE 2 END FROM outbox
+            WHERE claimed_by IS NOT NULL AND sent_at IS NULL AND buried_at IS NULL
+    ) AS claims
+"""
+
+
+_UNANSWERED = """
+    SELECT EXISTS (
+        SELECT FROM attempts a JOIN generations g ON g.id = a.generation_id
+        WHERE a.state = 'intent' AND g.user_id = :user
+    )
+"""
 
 
 @dataclass
@@ -67,9 +79,19 @@ async def mark(world: World) -> Mark:
     return Mark(world.tg.journal.last_number, int(row or 0), int(letter or 0))
 
 
-async def is_something_unmarked(world: World) -> bool:
-    """Whether the dead replica may have sent what it had no time to note: then it may be sent once more."""
-    return bool(await world.scalar(_UNMARKED.text))
+@dataclass(frozen=True)
+class Death:
+    """What the dead replica left unsaid. messages: so many it may have sent and had no time to note (it held one row;
+    files that are sent again at a user's wish are followed by their words). task: it may have made one at the provider.
+    """
+
+    messages: int
+    task: bool
+
+
+async def died(world: World, user: int) -> Death:
+    """Before anybody goes on."""
+    return Death(int(await world.scalar(_UNMARKED)), bool(await world.scalar(_UNANSWERED, user=user)))
 
 
 @dataclass(frozen=True)
@@ -82,10 +104,8 @@ class Verdict:
     doubles: int
 
 
-async def judged(
-    world: World, story: Story, user: int, since: Mark, *, alive: UUID, killed: bool, may_repeat: bool
-) -> Verdict:
-    """alive: the incarnation that went on. may_repeat: the other one may have sent what it did not note."""
+async def judged(world: World, story: Story, user: int, since: Mark, *, alive: UUID, death: Death | None) -> Verdict:
+    """alive: the incarnation that went on. death: None when nobody was killed."""
     async with world.engine.connect() as connection:
         rows = (await connection.execute(_ENDED, {"user": user})).all()
         wallet = (await connection.execute(_WALLET, {"key": f"wallet:{user}"})).one()
@@ -95,12 +115,12 @@ async def judged(
     calls = [call for call in world.tg.journal.calls(after=since.call) if call.sent]
     repeats = _repeats(calls)
     doubles = [each for row in rows for each in _doubled(world, row)]
-    if repeats > (1 if may_repeat else 0):
+    if repeats > (death.messages if death is not None else 0):
         doubles.append(f"{repeats} messages went out again")
     if len(calls) < sent:
         wrong.append(f"{sent} messages are noted as sent, {len(calls)} were")
     for row in rows:
-        wrong += _of_generation(row, story, killed=killed)
+        wrong += _of_generation(row, story, death)
     taken = sum(row.amount or 0 for row in rows)
     if wallet.available + taken != wallet.put_in or wallet.held or wallet.running or wallet.open_count:
         wrong.append(f"the wallet has {wallet} after {taken} were taken")
@@ -117,12 +137,12 @@ async def _left_over(connection: AsyncConnection, story: Story, since: Mark, ali
     return wrong + [f"a dead letter: {kind}" for kind in letters if kind not in story.buries]
 
 
-def _of_generation(row: Row[tuple[object, ...]], story: Story, *, killed: bool) -> list[str]:
+def _of_generation(row: Row[tuple[object, ...]], story: Story, death: Death | None) -> list[str]:
     wrong = []
-    if row.state not in ("succeeded", "failed"):
-        wrong.append(f"it never ended: {row.state}")
-    if not killed and row.state not in story.ends:
-        wrong.append(f"the story should end as {story.ends}, not {row.state} ({row.failure})")
+    ends = story.ends if death is None else (*story.ends, "succeeded")  # the misfortune may have died with the replica
+    may_be_lost = death is not None and (death.task or "sim:lose" in story.marks)
+    if row.state not in ends and not (may_be_lost and row.failure == "answer_lost"):
+        wrong.append(f"it should end as {ends}, not {row.state} ({row.failure})")
     if row.outcomes < 1:
         wrong.append("no outcome was decided")
     if (row.state == "succeeded") != (row.outcome == "captured") or (row.gifts and row.state == "succeeded"):

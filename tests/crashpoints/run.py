@@ -7,23 +7,22 @@ import itertools
 import json
 import os
 import signal
-import sys
+import socket
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from kiebot.bot.handlers.cancel import is_urgent
 from kiebot.botapi.updates import UpdateReader
-from kiebot.simulators.kie.switches import Switches
 from kiebot.simulators.server import Receive, Scope, Send, SimulatorServer
 from kiebot.simulators.telegram.rules import FloodRules
 from kiebot.storage.inbox import PostgresInbox
 from tests.conftest import empty
-from tests.crashpoints.judge import Mark, is_something_unmarked, judged, mark
-from tests.crashpoints.points import KILLED, ROOT
+from tests.crashpoints.judge import Mark, died, judged, mark
+from tests.crashpoints.points import KILLED
 from tests.crashpoints.small_replica import KNOCKS, SmallReplica
 from tests.crashpoints.stage import Stage, Story, clear_misfortune
 from tests.scenarios.world import World, open_world
@@ -31,18 +30,19 @@ from tests.scenarios.world import World, open_world
 RESUME_S = 20.0
 LONGEST_S = 50.0  # of a whole story
 _QUICK = {"KIE_PACE": "0.01", "KIE_POLLS_PER_S": "1000", "KIE_CREATE_PER_10S": "1000", "DB_POOL_SIZE": "3"}
+Lines = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _people = itertools.count(900_001)
 
 
 @dataclass(frozen=True)
 class Played:
-    """What became of one story. `wrong`: the promises that broke; `passed`: points come by, when nobody died.
+    """What became of one story. `wrong`: the promises that broke; `passed`: how often points were come by.
 
     doubles: double effects among what is wrong. repeats: messages sent again that were sent and not yet noted.
     """
 
     status: int
-    passed: tuple[str, ...]
+    passed: dict[str, int]
     wrong: tuple[str, ...]
     state: str
     repeats: int = 0
@@ -57,26 +57,26 @@ class Played:
 class Theatre:
     """A world, a process that forks the doomed, and replicas that outlive them all. One story at a time."""
 
-    def __init__(self, world: World, zygote: asyncio.subprocess.Process, callbacks: str) -> None:
+    def __init__(self, world: World, zygote: Lines, callbacks: str) -> None:
         self._world = world
-        self._zygote = zygote
+        self._told, self._tell = zygote
         self._callbacks = callbacks
         self._reader = UpdateReader(is_urgent)
         self._inbox = PostgresInbox(world.engine, world.tg.bot.bot_id)
         self._homes: dict[str | None, SmallReplica] = {}
 
-    async def plays(self, story: Story, point: str | None) -> Played:
-        """From a new person's first word to the end, with a death at `point`."""
-        playing = asyncio.create_task(self._plays(story, point))
+    async def plays(self, story: Story, point: str | None, at: int = 1) -> Played:
+        """From a new person's first word to the end, with a death when it comes by `point` for the `at`-th time."""
+        playing = asyncio.create_task(self._plays(story, point, at))
         await asyncio.wait({playing}, timeout=LONGEST_S)
         if not playing.done():
             where = " < ".join(f"{frame.f_code.co_name}:{frame.f_lineno}" for frame in playing.get_stack())
             playing.cancel()
             await asyncio.gather(playing, return_exceptions=True)
-            played = Played(-1, (), (f"nothing more for {LONGEST_S:.0f} s, at {where}",), "?")
+            played = Played(-1, {}, (f"nothing more for {LONGEST_S:.0f} s, at {where}",), "?")
         elif (error := playing.exception()) is not None:
-            at = "".join(traceback.format_exception(error)[-2:])
-            played = Played(-1, (), (f"the story broke off: {at}",), "?")
+            last = "".join(traceback.format_exception(error)[-2:])
+            played = Played(-1, {}, (f"the story broke off: {last}",), "?")
         else:
             played = playing.result()
         if played.wrong:  # what it left behind is no part of the next one
@@ -95,7 +95,7 @@ class Theatre:
             await self._inbox.record([self._reader.read(update.body)], token=None)
             queue.remove(update)
 
-    async def _plays(self, story: Story, point: str | None) -> Played:
+    async def _plays(self, story: Story, point: str | None, at: int) -> Played:
         anna = self._world.tg.user(next(_people))
         callbacks = self._callbacks if story.callbacks else None
         home = await self._home(callbacks)
@@ -104,7 +104,7 @@ class Theatre:
         await story.moves(stage)
         await story.before(self._world)
         since = await mark(self._world)
-        answer = await self._doomed(story, stage, point, callbacks)
+        answer = await self._doomed(story, stage, {"point": point, "time": at, "callbacks": callbacks})
         return await self._resumed(story, stage, answer, since, callbacks)
 
     async def _home(self, callbacks: str | None) -> SmallReplica:
@@ -116,17 +116,15 @@ class Theatre:
     def _environment(self, replica: str, **more: str) -> dict[str, str]:
         return self._world.environment(REPLICA_ID=replica, **_QUICK) | more
 
-    async def _doomed(self, story: Story, stage: Stage, point: str | None, callbacks: str | None) -> dict[str, Any]:
+    async def _doomed(self, story: Story, stage: Stage, death: dict[str, Any]) -> dict[str, Any]:
         job = {
             "environment": self._environment("doomed", **story.environment),
-            "callbacks": callbacks,
-            "point": point,
             "done": story.done,
             "facts": {"user": stage.anna.user_id} if ":user" in story.done else {},
+            **death,
         }
-        assert self._zygote.stdin is not None
-        self._zygote.stdin.write(json.dumps(job).encode() + b"\n")
-        await self._zygote.stdin.drain()
+        self._tell.write(json.dumps(job).encode() + b"\n")
+        await self._tell.drain()
         pid = (await self._answer())["pid"]
         stage.cuts_job = lambda: os.kill(pid, signal.SIGUSR1)
         acting = asyncio.ensure_future(story.act(stage)) if story.act is not None else None
@@ -139,17 +137,16 @@ class Theatre:
         return answer
 
     async def _answer(self) -> dict[str, Any]:
-        assert self._zygote.stdout is not None
-        said = await self._zygote.stdout.readline()
+        said = await self._told.readline()
         if not said:
-            raise ChildProcessError("the process that forks replicas has ended; CRASHPOINTS_SPEAK=1 lets it say why")
+            raise ChildProcessError("the process that forks replicas has ended")
         return dict(json.loads(said))
 
     async def _resumed(
         self, story: Story, stage: Stage, answer: dict[str, Any], since: Mark, callbacks: str | None
     ) -> Played:
-        killed = answer["status"] == KILLED
-        may_repeat = killed and await is_something_unmarked(self._world)
+        user = stage.anna.user_id
+        death = await died(self._world, user) if answer["status"] == KILLED else None
         await self._clear()
         began = time.monotonic()
         survivor = SmallReplica(self._environment("next", **story.environment), callbacks=callbacks)
@@ -159,16 +156,15 @@ class Theatre:
                 await survivor.works(_at_once)
         except TimeoutError:
             waiting = {what: count for what, count in (await self._world.waiting()).items() if count}
-            return Played(answer["status"], (), (f"stuck: after {RESUME_S:.0f} s there still wait {waiting}",), "?")
+            return Played(answer["status"], {}, (f"stuck: after {RESUME_S:.0f} s there still wait {waiting}",), "?")
         finally:
             await survivor.ends()
         took_s = time.monotonic() - began
-        alive, user = survivor.adapters.incarnation, stage.anna.user_id
-        verdict = await judged(self._world, story, user, since, alive=alive, killed=killed, may_repeat=may_repeat)
+        verdict = await judged(self._world, story, user, since, alive=survivor.adapters.incarnation, death=death)
         odd = () if answer["status"] in (0, KILLED) else (f"it ended by itself, with status {answer['status']}",)
         return Played(
             answer["status"],
-            tuple(answer["passed"]),
+            answer["passed"],
             (*verdict.wrong, *odd),
             verdict.state,
             verdict.repeats,
@@ -182,7 +178,6 @@ class Theatre:
         await self._world.execute("DELETE FROM model_switches")
         self._world.kie.faults.clear()
         self._world.tg.faults.clear()
-        self._world.kie.switches.set(**_SWITCHES)
         self._world.kie.set_credits(100_000)
 
     async def _begins_anew(self) -> None:
@@ -196,8 +191,7 @@ _SWITCHES: dict[str, Any] = {
     "gap_s": (0.0, 0.0),
     "late_file_s": 0.1,
     "rate_limits": False,
-    "late_answer_s": Switches().late_answer_s,
-    "slow_headers_s": Switches().slow_headers_s,
+    "late_answer_s": 0.8,
 }
 
 
@@ -236,27 +230,17 @@ class CallbackDesk:
 
 
 @asynccontextmanager
-async def open_theatre(database_url: str, redis_url: str, prefix: str) -> AsyncIterator[Theatre]:
-    """On an empty, migrated database. The process that forks ends with it."""
+async def open_theatre(database_url: str, redis_url: str, prefix: str, zygote: socket.socket) -> AsyncIterator[Theatre]:
+    """On an empty, migrated database. zygote: the process that forks replicas, which ends with the theatre."""
     async with open_world(database_url, redis_url, prefix, flood=FloodRules(is_on=False)) as world:
         world.kie.switches.set(**_SWITCHES)
         desk = SmallReplica(world.environment(REPLICA_ID="desk"))
-        zygote = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.crashpoints.doomed"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL if "CRASHPOINTS_SPEAK" not in os.environ else None,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            cwd=ROOT,
-            limit=2**20,
-        )
+        lines = await asyncio.open_connection(sock=zygote, limit=2**20)
         try:
             async with SimulatorServer(CallbackDesk(desk)) as server:
-                theatre = Theatre(world, zygote, server.url)
+                theatre = Theatre(world, lines, server.url)
                 yield theatre
                 await theatre.ends()
         finally:
-            with suppress(ProcessLookupError):
-                zygote.send_signal(signal.SIGKILL)
-            await zygote.wait()
+            lines[1].close()
             await desk.ends()

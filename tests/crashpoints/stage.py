@@ -104,11 +104,10 @@ class Story:
     buries: tuple[str, ...] = ()
 
 
-def kie(endpoint: str, *kinds: str, **switches: Any) -> Before:
-    """Faults of the next calls, one each; switches are set back when the story is over."""
+def kie(endpoint: str, *kinds: str) -> Before:
+    """Faults of the next calls, one each."""
 
     async def before(world: World) -> None:
-        world.kie.switches.set(**switches)
         for kind in kinds:
             world.kie.faults.add(endpoint, kind)  # type: ignore[arg-type]  # one of its names
 
@@ -144,6 +143,19 @@ def fails(times: int, *, sqlstate: str = "P0001") -> str:
     return (
         f"IF nextval('misfortunes') <= {times} THEN RAISE EXCEPTION 'misfortune' USING ERRCODE = '{sqlstate}'; END IF"
     )
+
+
+def is_slow(times: int) -> str:
+    """For `postgres`: the first `times` rows take half a second."""
+    return f"IF nextval('misfortunes') <= {times} THEN PERFORM pg_sleep(0.5); END IF"
+
+
+async def cut_off_in_a_statement(stage: Stage) -> None:
+    """With `is_slow`: the dying replica's job is cut off while it waits for the answer."""
+    await stage.world.until_row(
+        "SELECT true FROM pg_stat_activity WHERE application_name = 'kiebot doomed' AND wait_event = 'PgSleep'"
+    )
+    stage.cuts_job()
 
 
 async def clear_misfortune(world: World) -> None:

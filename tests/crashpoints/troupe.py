@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
@@ -25,10 +25,11 @@ _TEMPLATE = "crash_template"
 
 @dataclass(frozen=True)
 class Job:
-    """One life: of which story, and where it ends; None: nobody is killed."""
+    """One life: of which story, and where it ends; None: nobody is killed. at: which time of coming by is the last."""
 
     story: str
     point: str | None = None
+    at: int = 1
 
 
 class Player:
@@ -39,13 +40,13 @@ class Player:
 
     async def plays(self, job: Job) -> Played:
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"story": job.story, "point": job.point}).encode() + b"\n")
+        self._process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
         await self._process.stdin.drain()
         said = await self._process.stdout.readline()
         if not said:
             raise ChildProcessError(f"a theatre has ended in {job}; {SPEAK}=1 lets it say why")
         facts = json.loads(said)
-        return Played(**facts | {"passed": tuple(facts["passed"]), "wrong": tuple(facts["wrong"])})
+        return Played(**facts | {"wrong": tuple(facts["wrong"])})
 
     async def ends(self) -> None:
         if self._process.stdin is not None:

@@ -19,14 +19,19 @@ from tests.crashpoints.run import Played
 from tests.crashpoints.stories import STORIES
 from tests.crashpoints.troupe import Job, Troupe, open_troupe
 
-TRIES = 4  # a look more or less, and a story does not come by a point that it came by on its tour
+MOST_TIMES = 4  # of coming by that a death is tried at: what comes after it is hardly ever new
+TRIES = 6  # a look more or less, and a story does not come by a point that it came by on its tour
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="points that hold one of these")
     parser.add_argument("--part", default="1/1", metavar="I/N", help="the I-th of N parts of the points")
     parser.add_argument("--story", default="", help="stories whose name holds this text, and the points they come by")
-    parser.add_argument("--seed", type=int, help="decides in which of its stories a point is met; default: drawn")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        help="decides in which story, and at which time of coming by, a point is met; default: drawn",
+    )
     parser.add_argument("--tour", action="store_true", help="kill nobody: which points the stories come by")
     parser.add_argument("--players", type=int, default=2 * (os.cpu_count() or 1), help="stories played at once")
     parser.add_argument("--mutants", action="store_true", help="break rules on purpose: each has to be found")
@@ -46,12 +51,13 @@ def run(options: argparse.Namespace) -> int:
 
 @dataclass
 class Season:
-    """What is to be played, and what came of it. `met`: which stories come by a point."""
+    """What is to be played, and what came of it. `met`: the deaths that the tours promise at a point."""
 
     troupe: Troupe
     points: list[str]
     random: random.Random
-    met: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    met: dict[str, list[Job]] = field(default_factory=lambda: defaultdict(list))
+    deaths: dict[str, list[Job]] = field(default_factory=dict)
     played: dict[str, Played] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
@@ -62,29 +68,35 @@ class Season:
     async def _tour(self, name: str) -> None:
         began = time.monotonic()
         played = await self.troupe.play(Job(name))
-        for point in played.passed:
-            self.met[point].append(name)
+        for point, times in played.passed.items():
+            self.met[point] += [Job(name, point, at) for at in range(1, min(times, MOST_TIMES) + 1)]
         self.wrong += [f"{name}: {what}" for what in played.wrong]
         print(f"  {name}: {played.state}; {len(played.passed)} points; {time.monotonic() - began:.1f} s", flush=True)
 
     async def kills(self, *, until_found: bool = False) -> None:
-        for finished in asyncio.as_completed([self._kill(point) for point in self.points if self.met.get(point)]):
+        for point in self.points:  # chosen in one order, whichever of them comes first to be played
+            self.deaths[point] = sorted(self.met[point], key=lambda job: (job.story, job.at))
+            self.random.shuffle(self.deaths[point])
+        killing = [asyncio.create_task(self._kill(point)) for point in self.points if self.deaths[point]]
+        for finished in asyncio.as_completed(killing):
             await finished
             if until_found and any(played.wrong for played in self.played.values()):
-                return
+                break
+        for each in killing:  # of a troupe that plays nothing more
+            each.cancel()
+        await asyncio.gather(*killing, return_exceptions=True)
 
     async def _kill(self, point: str) -> None:
-        stories = self.met[point].copy()
-        self.random.shuffle(stories)
+        jobs = self.deaths[point]
         for number in range(TRIES):
-            story = stories[number % len(stories)]
-            played = await self.troupe.play(Job(story, point))
+            job = jobs[number % len(jobs)]
+            played = await self.troupe.play(job)
             if played.wrong or played.was_killed:
                 break
         self.played[point] = played
         if played.wrong or not played.was_killed:
             what = "; ".join(played.wrong) or "never killed there"
-            print(f"  BROKEN {point} in '{story}' (status {played.status}): {what}", flush=True)
+            print(f"  BROKEN {job} (status {played.status}): {what}", flush=True)
         elif len(self.played) % 50 == 0:
             print(f"  {len(self.played)} of {len(self.points)}", flush=True)
 
