@@ -4,6 +4,7 @@
 
 - `tap`: from a user's tap to the answer, at 20 and 50 taps a second over many chats.
 - `updates`: a backlog of updates that waits at Telegram, until each of them is answered.
+- `lanes`: the way to the handler alone: durable updates a second on a backlog, and how soon each is begun.
 - `idle`: what a replica costs that has nothing to do: processor, memory, questions to the stores.
 - `handovers`: two hundred changes of the leader among twenty candidates (five minutes).
 - `sending`: the share of Telegram's thirty messages a second that 1, 2 and 4 senders reach together, and their 429s.

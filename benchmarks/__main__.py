@@ -19,6 +19,7 @@ from benchmarks import (
     idle,
     intake,
     job_queue,
+    lanes,
     resume,
     running,
     sending,
@@ -31,6 +32,7 @@ from benchmarks.rig.stage import House, open_house
 COMPARISONS: dict[str, Callable[[House, int], Awaitable[object]]] = {
     "tap": tap.compare,
     "updates": updates.compare,
+    "lanes": lanes.compare,
     "sending": sending.compare,
     "holds": holds.compare,
     "idle": idle.compare,

@@ -281,3 +281,7 @@ class Tx(Protocol):
 
 class Store(Protocol):
     def transaction(self) -> AbstractAsyncContextManager[Tx]: ...
+
+    def single(self) -> AbstractAsyncContextManager[Tx]:
+        """For a statement that stands alone: it commits by itself, even when the block fails or is cancelled later."""
+        ...

@@ -6,6 +6,7 @@ BENCH_STATEMENTS=<file>  keeps count of executed statements in <file>.<replica>
 BENCH_BUDGET="fixed share" each process keeps to a fixed share of KIE's creates, as the usual limiter does
 BENCH_SENDING=real       the send limits as they are
 BENCH_GATE=open          nobody is turned away
+BENCH_HANDLER=<file>     a handler that does next to nothing, its notes in <file>.<replica> (light.py)
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from arq.connections import ArqRedis, RedisSettings
 from arq.typing import WorkerCoroutine
 from sqlalchemy import Engine, event
 
+from benchmarks.rig.light import LightHandler
 from kiebot import bootstrap, replica
 from kiebot.botapi.buckets import Bucket, Limits
 from kiebot.botapi.ratelimit import SharedRateLimiter
@@ -149,10 +151,9 @@ def main() -> None:
             patches.enter_context(patch.object(bootstrap, "Budget", FixedShare))
         if os.environ.get("BENCH_WORKER") == "arq":
             patches.enter_context(patch.object(replica, "Worker", StockWorker))
-        if os.environ.get("BENCH_LOOP") == "uvloop":
-            import uvloop
-
-            uvloop.install()
+        if path := os.environ.get("BENCH_HANDLER"):
+            light = LightHandler(Path(f"{path}.{os.environ['REPLICA_ID']}"))
+            patches.enter_context(patch.object(replica, "BotHandler", lambda *_: light))
         if path := os.environ.get("BENCH_STATEMENTS"):
             count_statements(Path(f"{path}.{os.environ['REPLICA_ID']}"))
         if path := os.environ.get("BENCH_PROFILE"):

@@ -61,11 +61,11 @@ class Courier:
     async def deliver(self, chat_id: int) -> None:
         """Send what waits in a chat, oldest first."""
         for _ in range(MOST_PER_JOB):
-            async with self._store.transaction() as tx:
+            async with self._store.transaction() as tx:  # undone, when we are cut off before we know of the claim
                 row = await tx.outbox.claim_head(chat_id, self._owner)
             if row is None or not await self._send(row):
                 break
-        async with self._store.transaction() as tx:
+        async with self._store.single() as tx:
             waiting = await tx.outbox.left_behind(chat_id)
             if waiting is not None:
                 tx.wakeups.append(Deliver(chat_id, unique()))
@@ -119,14 +119,15 @@ class Courier:
     async def _mark_sent(self, row: Row, sent: Sent) -> None:
         """T6: the row is sent; a screen knows its message; an outcome takes the status card away."""
 
+        screen = row.payload.get("screen")
+
         async def write(tx: Tx) -> None:
             await tx.outbox.sent(row.id, self._owner, sent.message_id)
-            screen = row.payload.get("screen")
             if isinstance(screen, dict):
                 await tx.drafts.screen_is(screen["user_id"], row.chat_id, screen["version"], sent.message_id)
             await _take_card_away(tx, row)
 
-        await self._write("outbox.sent", write)
+        await self._write("outbox.sent", write, alone=screen is None and row.kind not in OUTCOMES)
 
     async def _later(self, row: Row, pause_s: float, reason: str, *, free_try: bool = False) -> None:
         METRICS.messages.labels(kind=row.kind, outcome="later").inc()
@@ -135,7 +136,7 @@ class Courier:
             await tx.outbox.later(row.id, self._owner, pause_s=pause_s, reason=reason, free_try=free_try)
             tx.wakeups.append(Deliver(row.chat_id, unique(), pause_s))
 
-        await self._write("outbox.later", write)
+        await self._write("outbox.later", write, alone=True)
 
     async def _hand_back(self, rows: Sequence[Row]) -> None:
         """What stood behind a message that must wait, waits too."""
@@ -176,11 +177,14 @@ class Courier:
 
         await self._write("outbox.bury", write)
 
-    async def _write(self, what: str, write: Callable[[Tx], Awaitable[None]]) -> None:
-        """What became of a send has happened already: it is written, or the message goes out again."""
+    async def _write(self, what: str, write: Callable[[Tx], Awaitable[None]], *, alone: bool = False) -> None:
+        """What became of a send has happened already: it is written, or the message goes out again.
+
+        alone: it is one statement.
+        """
 
         async def once() -> None:
-            async with self._store.transaction() as tx:
+            async with self._store.single() if alone else self._store.transaction() as tx:
                 await write(tx)
 
         await insist(once, self._clock, what=what)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Protocol
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -32,6 +33,7 @@ MOST_PER_DRAIN = 10  # then the lane queues itself at the tail, so that a hot ch
 MOST_OF_A_FLOOD = 200  # claimed at once where most of it is turned away
 MAX_TRIES = 5
 RETRY_PAUSES_S = (0.5, 2.0, 8.0, 20.0)
+UNDO_WITHIN_S = 2.0
 CLOCKS_DIFFER_S = 0.1  # a retry that came before its time by the database's clock would be left to the sweepers
 
 
@@ -118,14 +120,26 @@ class Drainer:
         async def claim() -> tuple[LaneClaim, list[Waiting]] | None:
             again = lane not in self._in_hand
             most = MOST_OF_A_FLOOD if lane in self._flooded else MOST_PER_DRAIN
-            async with self._store.transaction() as tx:
+            async with self._store.single() as tx:
                 return await tx.lanes.claim(lane, self._owner, most=most, again=again)
 
         async with self._claiming.setdefault(lane, asyncio.Lock()):
-            claimed = await insist(claim, self._clock, what="lane.claim")
+            claiming = asyncio.create_task(insist(claim, self._clock, what="lane.claim"))
+            try:
+                claimed = await asyncio.shield(claiming)
+            except asyncio.CancelledError:
+                await self._undo(claiming)
+                raise
             if claimed is not None:
                 self._in_hand.add(lane)
         return claimed
+
+    async def _undo(self, claiming: asyncio.Task[tuple[LaneClaim, list[Waiting]] | None]) -> None:
+        """The job was taken from us while it claimed: what it gets all the same is given back, best effort."""
+        with suppress(Transient, TimeoutError):
+            async with asyncio.timeout(UNDO_WITHIN_S):
+                if (claimed := await claiming) is not None:
+                    await self._let_go(claimed[0], ())
 
     async def _work_off(self, claim: LaneClaim, update: Waiting, chats: set[int]) -> bool:
         """True when the lane may go on to its next update. Notes the chats written to."""
@@ -200,14 +214,15 @@ class Drainer:
         """Release, then look again: at the lane, and at the chats for what was decided while we were sending."""
 
         async def release() -> None:
-            async with self._store.transaction() as tx:
+            async with self._store.single() as tx:
                 await tx.lanes.release(claim)
 
         await insist(release, self._clock, what="lane.release")
-        async with self._store.transaction() as tx:
+        async with self._store.single() as tx:
             again = await tx.lanes.look_again(claim.lane)
             if again is not None:
                 tx.wakeups.append(again)
-            for chat_id in chats:
+        for chat_id in chats:
+            async with self._store.single() as tx:
                 if await tx.outbox.left_behind(chat_id) is not None:
                     tx.wakeups.append(Deliver(chat_id, unique()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from arq.connections import ArqRedis
-from arq.constants import expires_extra_ms, job_key_prefix, retry_key_prefix
+from arq.constants import expires_extra_ms, in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.jobs import serialize_job
 from arq.utils import timestamp_ms
 
@@ -21,6 +21,8 @@ BATCH = 500  # jobs per script, so that no script holds up the server for more t
 # Due times are the server's time, as in the claim: replicas' clocks need not agree.
 # An id that waits is left alone, but for one case: asked for earlier than it is due, it moves forward, unless it is
 # waiting out a retry, whose delay somebody asked for.
+# A job with a place takes one of the place's two ids, for the one in progress may have looked at its row already. Both
+# in progress is rare; then its own id serves.
 _ENQUEUE = (
     f"local SOON = {SOON_MS}\n"
     + RING_LUA
@@ -28,11 +30,22 @@ _ENQUEUE = (
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local added, due_now, soon = 0, 0, SOON
-for i = 3, #ARGV, 4 do
+local function seat(place, id)
+  local free = id
+  for _, name in ipairs({place .. ':b', place .. ':a'}) do
+    local due = redis.call('ZSCORE', KEYS[1], name)
+    if not due then free = name
+    elseif tonumber(due) <= now and redis.call('EXISTS', ARGV[3] .. name) == 0 then return nil end
+  end
+  return free
+end
+for i = 4, #ARGV, 5 do
   local id, payload, delay, expires = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
-  local due, waiting = now + delay, redis.call('ZSCORE', KEYS[1], id)
+  if ARGV[i + 4] ~= '' then id = seat(ARGV[i + 4], id) end
+  local due, waiting = now + delay, id and redis.call('ZSCORE', KEYS[1], id)
   local moved = false
-  if not waiting then
+  if not id then  -- one that waits will do it
+  elseif not waiting then
     redis.call('SET', ARGV[1] .. id, payload, 'PX', expires)
     redis.call('ZADD', KEYS[1], due, id)
     added, moved = added + 1, true
@@ -62,7 +75,7 @@ class Enqueuer:
         self._enqueue = pool.register_script(_ENQUEUE)
 
     async def enqueue(self, jobs: Sequence[Job]) -> None:
-        """Queue every job whose id does not wait or run already, and wake as many idle workers.
+        """Queue every job whose id does not wait or run already, nor one of its place, and wake as many idle workers.
 
         Call it after the commit that made the jobs worthwhile.
         Raises: Transient, when Redis did not answer. Some jobs may be queued then; a sweeper will find the others.
@@ -77,10 +90,11 @@ class Enqueuer:
             raise Transient(f"enqueue: {type(error).__name__}: {error}", retry_after_s=1.0) from error
 
     def _arguments(self, jobs: Sequence[Job]) -> list[str | bytes | int]:
-        arguments: list[str | bytes | int] = [job_key_prefix, retry_key_prefix]
+        arguments: list[str | bytes | int] = [job_key_prefix, retry_key_prefix, in_progress_key_prefix]
         enqueued_ms = timestamp_ms()
         for job in jobs:
             payload = serialize_job(job.name, job.args, {}, None, enqueued_ms, serializer=serialize)
             delay_ms = int(job.delay_s * 1000)
-            arguments += (self._keys.job_id(job.id), payload, delay_ms, delay_ms + expires_extra_ms)
+            place = self._keys.job_id(job.place) if job.place else ""
+            arguments += (self._keys.job_id(job.id), payload, delay_ms, delay_ms + expires_extra_ms, place)
         return arguments

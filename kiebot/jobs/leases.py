@@ -43,6 +43,10 @@ class Leases:
         """Renew this claim from now on."""
         self._held[job_id] = score
 
+    def holds(self, job_id: str) -> bool:
+        """False once the job has been settled, though its task may not have ended yet."""
+        return job_id in self._held
+
     def drop(self, job_id: str) -> None:
         """The job's run is over. If nothing settled it, Redis failed before it began: put it back, no try spent."""
         if (score := self._held.pop(job_id, None)) is not None:

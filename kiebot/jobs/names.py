@@ -2,11 +2,14 @@
 
 The revision is part of the id. Within one revision a job is queued once, however often it is asked for; a new
 revision is a new id, so arq's uniqueness never swallows the wake-up for a change that came while the job ran.
+
+Some jobs do whatever waits when they begin, so one that has not begun yet stands for all of its row: these have a
+`place` in the queue, see `Enqueuer`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 DRAIN_LANE: Final = "drain_lane"
@@ -20,7 +23,8 @@ REPAY: Final = "repay"
 class Job:
     """One wake-up: call `name` with `args` (plain values only), `delay_s` seconds from now.
 
-    `id` is unique per kiebot; the queue puts its prefix before it.
+    `id` is unique per kiebot; the queue puts its prefix before it. `place`: of all jobs with the same one, none more is
+    queued while one is due and has not begun.
     Raises: ValueError, for an empty name or id, or a negative delay.
     """
 
@@ -28,6 +32,7 @@ class Job:
     args: tuple[int | str, ...]
     id: str
     delay_s: float = 0.0
+    place: str = ""
 
     def __post_init__(self) -> None:
         if not self.name or not self.id or self.delay_s < 0:
@@ -35,8 +40,9 @@ class Job:
 
 
 def drain_lane(lane_key: str, revision: int, *, delay_s: float = 0.0) -> Job:
-    """Handle what waits in a lane, in order."""
-    return _job(DRAIN_LANE, lane_key, revision, delay_s)
+    """Handle what waits in a lane, in order. In a backlog a lane is marked many times before its turn comes."""
+    place = "" if delay_s else f"{DRAIN_LANE}:{lane_key}"
+    return replace(_job(DRAIN_LANE, lane_key, revision, delay_s), place=place)
 
 
 def advance(generation_id: str, revision: int, *, delay_s: float = 0.0) -> Job:

@@ -93,6 +93,7 @@ class Worker(arq.worker.Worker):
         self._leases = Leases(claims, self._outage, lease_s=lease_s, on_lost=self._cancel)
         self._refunds: set[str] = set()
         self._unknown: set[str] = set()
+        self._next: dict[str, float] = {}
         self._is_leaving = False
         self._handed_back = 0
         self._queue_may_hold_more = False
@@ -270,8 +271,10 @@ class Worker(arq.worker.Worker):
         return arq.worker.Retry(defer=wait_s)
 
     def _start(self, job_id: str, score: float) -> None:
-        if job_id in self.tasks:  # the lease ran out under a job that still runs here; the claim has renewed it
-            return
+        if job_id in self.tasks:
+            if not self._leases.holds(job_id):  # a new entry under its id, and the old one's task is about to end
+                self._next[job_id] = score
+            return  # else the lease ran out under a job that still runs here; the claim has renewed it
         self._leases.hold(job_id, score)
         task = asyncio.create_task(self.run_job(job_id, int(score)), name=f"job {job_id}")
         self.tasks[job_id] = task
@@ -284,8 +287,17 @@ class Worker(arq.worker.Worker):
         self.aborting_tasks.discard(job_id)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("job.not_run", job_id=job_id, error=f"{type(error).__name__}: {error}")
+        if (score := self._next.pop(job_id, None)) is not None:
+            self._start_next(job_id, score)
         if self._queue_may_hold_more or self._leases.unsettled:
             self._wake.set()
+
+    def _start_next(self, job_id: str, score: float) -> None:
+        if self._is_leaving:
+            self._leases.hold(job_id, score)
+            self._leases.drop(job_id)
+        else:
+            self._start(job_id, score)
 
     async def finish_job(
         self,

@@ -99,7 +99,7 @@ inbox = Table(
     Column("last_error", Text),
     UniqueConstraint("bot_id", "update_id"),
 )
-Index("ix_inbox_waiting", inbox.c.lane, inbox.c.id, postgresql_where=inbox.c.done_at.is_(None))
+Index("ix_inbox_head", inbox.c.lane, inbox.c.urgent.desc(), inbox.c.id, postgresql_where=inbox.c.done_at.is_(None))
 Index("ix_inbox_age", inbox.c.next_at, postgresql_where=inbox.c.done_at.is_(None))
 Index("ix_inbox_done", inbox.c.done_at, postgresql_where=inbox.c.done_at.isnot(None))
 

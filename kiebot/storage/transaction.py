@@ -125,7 +125,10 @@ class Database:
 
     @asynccontextmanager
     async def single(self) -> AsyncIterator[Transaction]:
-        """For one statement alone, which commits by itself: a third of the round trips. It may leave no wake-ups."""
+        """For a statement that stands alone and commits by itself: a third of the round trips. Then the wake-ups."""
         with outages_as_transient("statement"):
             async with self._autocommitting.connect() as connection:
-                yield Transaction(connection)
+                transaction = Transaction(connection)
+                yield transaction
+        if transaction.wakeups:
+            await self._queue.enqueue(transaction.wakeups)

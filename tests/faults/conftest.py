@@ -32,13 +32,22 @@ class ShakyStore:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
+        await self._opening()
+        async with self._database.transaction() as tx:
+            yield tx
+
+    @asynccontextmanager
+    async def single(self) -> AsyncIterator[Tx]:
+        await self._opening()
+        async with self._database.single() as tx:
+            yield tx
+
+    async def _opening(self) -> None:
         self.opened += 1
         if hook := self.before.pop(self.opened, None):
             await hook()
         if self.is_away or self.opened in self.refuse:
             raise Transient("the database is out of reach", retry_after_s=0.5)
-        async with self._database.transaction() as tx:
-            yield tx
 
 
 class HeldProvider:

@@ -253,6 +253,15 @@ class LosesAnswers:
     async def transaction(self) -> AsyncIterator[Tx]:
         async with self._database.transaction() as tx:
             yield tx
+        self._lose()
+
+    @asynccontextmanager
+    async def single(self) -> AsyncIterator[Tx]:
+        async with self._database.single() as tx:
+            yield tx
+        self._lose()
+
+    def _lose(self) -> None:
         if self.losses:
             self.losses -= 1
             raise Transient("the answer was lost")
@@ -279,3 +288,30 @@ async def test_a_second_job_beside_a_drain_under_way_does_not_take_its_lane(rig:
     await first
     assert rig.sent == ["1", "2"]
     assert rig.scribe.most_inside == 1
+
+
+async def test_a_lane_claimed_by_a_job_that_was_taken_away_meanwhile_is_free_for_another_replica(
+    rig: Rig, engine: AsyncEngine
+) -> None:
+    await rig.receive(1)
+    first, second = await rig.drainer(), await rig.drainer()
+    async with engine.begin() as connection:
+        await connection.execute(text("SELECT FROM lanes WHERE key = :lane FOR UPDATE"), {"lane": LANE})
+        drain = asyncio.create_task(first.drain(LANE))
+        await _until_somebody_waits_for_a_row(engine)
+        drain.cancel()
+        await asyncio.sleep(0.05)  # the cancellation is in the drain's hands, the claim still on its way
+    with pytest.raises(asyncio.CancelledError):
+        await drain
+    await second.drain(LANE)
+    assert rig.posts[1].sent == ["1"]
+
+
+async def _until_somebody_waits_for_a_row(engine: AsyncEngine) -> None:
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    async with asyncio.timeout(5):
+        while True:
+            async with engine.connect() as connection:
+                if await connection.scalar(waiting):
+                    return
+            await asyncio.sleep(0.01)

@@ -17,6 +17,7 @@ from typing import Any
 from arq.connections import ArqRedis
 from arq.jobs import Job as ArqJob
 
+from kiebot.jobs.claims import Claims
 from kiebot.jobs.enqueue import Enqueuer
 from kiebot.jobs.keys import QueueKeys
 from kiebot.jobs.names import Job
@@ -96,14 +97,16 @@ class Rig:
     def new_pool(self) -> ArqRedis:
         return make_pool(self.url, prefix=self.prefix, timeout_s=self.timeout_s)
 
-    def worker(self, *, context: object = None, replica: str | None = None, **options: Any) -> Worker:
+    def worker(
+        self, *, context: object = None, replica: str | None = None, kind: type[Worker] = Worker, **options: Any
+    ) -> Worker:
         """A running worker; keyword arguments that are functions are its jobs, the others its options."""
         functions: dict[str, JobFunction] = {
             name: options.pop(name) for name in list(options) if callable(options[name])
         }
         pool = self.new_pool()
         name = replica or f"replica-{next(self._names)}"
-        worker = Worker(functions, context=context, pool=pool, prefix=self.prefix, replica=name, **options)
+        worker = kind(functions, context=context, pool=pool, prefix=self.prefix, replica=name, **options)
         self._pools.append(pool)
         self._workers.append((worker, asyncio.create_task(worker.async_run())))
         return worker
@@ -132,6 +135,10 @@ class Rig:
         for error in ended:
             if isinstance(error, Exception):
                 raise error
+
+
+def claims_of(rig: Rig, *known: str, token: str = "a", lease_s: float = 5.0) -> Claims:
+    return Claims(rig.pool, rig.keys, token=token, lease_s=lease_s, known=known)
 
 
 async def until(holds: Callable[[], bool] | Callable[[], Awaitable[bool]], *, within_s: float = 5.0) -> float:

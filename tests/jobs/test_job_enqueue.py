@@ -11,9 +11,9 @@ from arq.jobs import JobStatus
 from kiebot.errors import Transient
 from kiebot.jobs.bell import MAX_TOKENS
 from kiebot.jobs.enqueue import Enqueuer
-from kiebot.jobs.names import deliver
+from kiebot.jobs.names import deliver, drain_lane
 
-from .rig import Rig, noop
+from .rig import Rig, claims_of, noop
 
 
 async def test_arqs_client_reads_what_we_queued(rig: Rig) -> None:
@@ -35,6 +35,29 @@ async def test_an_id_that_waits_is_not_queued_twice_by_us_or_by_arq(rig: Rig) ->
     assert await rig.pool.enqueue_job("deliver", 7, 2, _job_id="kiebot:deliver:7:2") is None
     await rig.enqueue(deliver(7, 3))  # the row changed: a wake-up of its own
     assert await rig.waiting() == 2
+
+
+async def test_a_lane_marked_many_times_before_its_turn_waits_once(rig: Rig) -> None:
+    await rig.enqueue(drain_lane("c7", 1), drain_lane("c8", 1), drain_lane("c7", 2))
+    await rig.enqueue(drain_lane("c7", 3))
+    assert await rig.waiting() == 2
+
+
+async def test_a_lane_marked_while_its_job_runs_waits_once_more_however_often(rig: Rig) -> None:
+    claims = claims_of(rig, "drain_lane")
+    for turn in range(2):
+        await rig.enqueue(drain_lane("c7", 10 * turn), drain_lane("c7", 10 * turn + 1))
+        assert await rig.waiting() == turn + 1
+        assert len((await claims.claim(9)).jobs) == 1
+    await rig.enqueue(drain_lane("c7", 30))
+    assert len((await claims.claim(9)).jobs) == 1
+
+
+async def test_a_lane_to_be_tried_again_later_keeps_its_time_beside_a_job_that_is_due(rig: Rig) -> None:
+    await rig.enqueue(drain_lane("c7", -5, delay_s=60))
+    await rig.enqueue(drain_lane("c7", 1), drain_lane("c7", 2))
+    assert await rig.waiting() == 2
+    assert await rig.arq_job(drain_lane("c7", -5)).status() == JobStatus.deferred
 
 
 async def test_a_waiting_job_asked_for_earlier_moves_forward_and_never_back(rig: Rig) -> None:

@@ -12,13 +12,13 @@ from arq.jobs import JobStatus
 
 from kiebot.jobs.claims import Claims, Settlement
 
-from .rig import Rig, noop, until
+from .rig import Rig, claims_of, noop, until
 
 ID = "kiebot:note:1:1"
 
 
 def claims(rig: Rig, token: str, *, lease_s: float = 5.0) -> Claims:
-    return Claims(rig.pool, rig.keys, token=token, lease_s=lease_s, known=["note"])
+    return claims_of(rig, "note", token=token, lease_s=lease_s)
 
 
 async def lease_expires(rig: Rig) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import random
 import time
+from typing import Any, ClassVar
 
 import pytest
 from arq.constants import in_progress_key_prefix, job_key_prefix
@@ -13,7 +15,9 @@ from arq.jobs import JobStatus
 from structlog.testing import capture_logs
 
 from kiebot.errors import RateLimited, Transient
+from kiebot.jobs import names
 from kiebot.jobs.names import Job
+from kiebot.jobs.worker import Worker
 
 from .rig import Rig, noop, until
 
@@ -155,6 +159,59 @@ async def test_two_workers_never_run_one_job_at_once_and_leave_none(rig: Rig) ->
         await rig.enqueue(*(noop(number) for number in range(start, start + 100)))
     await until(lambda: _is_empty(rig))
     assert sorted(done) == list(range(600))
+
+
+async def test_a_lane_marked_at_any_instant_is_looked_at_afterwards(rig: Rig) -> None:
+    """The row is marked before the job is queued; each job looks at it once, when it begins."""
+    marks, seen = [0], [0]
+
+    async def drain_lane(context: object, lane: str, revision: int) -> None:
+        seen.append(len(marks))
+        await asyncio.sleep(random.uniform(0.0, 0.004))
+
+    workers = [rig.worker(drain_lane=drain_lane, max_jobs=4) for _ in range(2)]
+    for _ in range(40):
+        for _ in range(random.randrange(1, 12)):
+            marks.append(0)
+            await rig.enqueue(names.drain_lane("c7", len(marks)))
+            await asyncio.sleep(random.choice((0.0, 0.0, 0.001, 0.003)))
+        await until(lambda: max(seen) == len(marks), within_s=2.0)
+    await until(lambda: not any(worker.running for worker in workers))
+    assert await rig.waiting() == 0
+
+
+class EndsLate(Worker):
+    """Its tasks live on for a while after their jobs were settled."""
+
+    gate: ClassVar[asyncio.Event]
+
+    async def finish_job(self, *settlement: Any) -> None:
+        await super().finish_job(*settlement)
+        await self.gate.wait()
+
+
+async def test_a_job_queued_anew_under_an_id_whose_task_is_about_to_end_runs_at_once(rig: Rig) -> None:
+    runs: list[int] = []
+    EndsLate.gate = asyncio.Event()
+
+    async def note(context: object, number: int) -> None:
+        runs.append(number)
+
+    worker = rig.worker(note=note, kind=EndsLate, lease_s=6.0)
+    await rig.enqueue(noop(1))
+    await until(lambda: runs == [1])
+    await until(lambda: _is_empty(rig))
+    await rig.enqueue(noop(1))
+    await until(lambda: _is_claimed(rig))
+    assert runs == [1]
+    EndsLate.gate.set()
+    await until(lambda: runs == [1, 1], within_s=1.0)
+    await until(lambda: worker.running == 0)
+    assert await rig.waiting() == 0
+
+
+async def _is_claimed(rig: Rig) -> bool:
+    return bool(await rig.pool.exists(in_progress_key_prefix + rig.keys.job_id(noop(1).id)))
 
 
 async def test_a_deferred_job_starts_when_it_is_due_and_not_before(rig: Rig) -> None:

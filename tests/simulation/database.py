@@ -99,7 +99,10 @@ class MemoryDatabase:
 
     @asynccontextmanager
     async def single(self) -> AsyncIterator[MemoryTransaction]:
-        yield _Alone(self._postgres, self._line)
+        transaction = _Alone(self._postgres, self._line)
+        yield transaction
+        if transaction.wakeups:
+            await self._queue.enqueue(transaction.wakeups)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[MemoryTransaction]:

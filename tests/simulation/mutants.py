@@ -44,7 +44,7 @@ class LooksOnce(Drainer):
 
     async def _let_go(self, claim: LaneClaim, chats: Iterable[int]) -> None:
         async def release() -> None:
-            async with self._store.transaction() as tx:
+            async with self._store.single() as tx:
                 await tx.lanes.release(claim)
 
         await insist(release, self._clock, what="lane.release")
