@@ -71,8 +71,8 @@ def _resume(waits: list[float]) -> Line:
 
 
 def _running(costs: list[running.Cost]) -> list[Line]:
-    none, fewer, most = costs[0], costs[-3], costs[-2]
-    kb = (most.mb - none.mb) * 1000 / most.generations
+    fewer, most = costs[-3], costs[-2]
+    kb = running.kb_each(most, fewer)
     grows = most.percent / fewer.percent
     return [
         Line("memory of a running generation", f"<= {running.MUST_KB} KB", f"{kb:.2f} KB", kb <= running.MUST_KB),

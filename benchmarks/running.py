@@ -148,21 +148,24 @@ async def _stock_worker(stage: Stage) -> AsyncIterator[Stage]:
         await process.wait()
 
 
+def kb_each(cost: Cost, fewer: Cost) -> float:
+    """What each generation more takes, in kilobytes: what the first thousand brings along is the program's own."""
+    return (cost.mb - fewer.mb) * 1000 / (cost.generations - fewer.generations)
+
+
 def _print(costs: Sequence[Cost]) -> None:
-    first = {cost.name.split(",")[0]: cost for cost in costs if not cost.generations}
     rows = []
-    for cost in costs:
-        none = first[cost.name.split(",")[0]]
-        kb = (cost.mb - none.mb) * 1000 / cost.generations if cost.generations else 0.0
+    for before, cost in itertools.pairwise([costs[0], *costs]):
+        is_more = cost.generations > before.generations
         rows.append(
             (
                 f"{cost.name}: {cost.generations}",
                 spread([rest.mb for rest in cost.rests]),
-                f"{kb:.2f}" if cost.generations else "",
+                f"{kb_each(cost, before):.2f}" if is_more else "",
                 spread([rest.percent for rest in cost.rests], 1),
                 spread([rest.postgres for rest in cost.rests]) if cost.name.startswith("kiebot") else "",
                 spread([rest.redis for rest in cost.rests]),
             )
         )
-    head = ("", "MB", "KB each", "% of a core", "Postgres statements/s", "Redis commands/s")
+    head = ("", "MB", "KB for each more", "% of a core", "Postgres statements/s", "Redis commands/s")
     table("Generations that run at KIE, one replica", head, rows)
