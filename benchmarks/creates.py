@@ -26,7 +26,7 @@ from benchmarks.rig.stage import House, Stage, Variant
 
 REPLICAS = (1, 2, 4)
 BUDGETS = ("kiebot", "fixed share")
-SECONDS = 75.0
+SECONDS = 68.0
 PER_WINDOW, WINDOW_S = 20, 10.0
 SHARE = 5  # of each process
 MANY, OTHERS = 500, 320

@@ -71,16 +71,16 @@ def _resume(waits: list[float]) -> Line:
 
 
 def _running(costs: list[running.Cost]) -> list[Line]:
-    none, most = costs[0], costs[-2]
-    kb = (most.mb - none.mb) * 1000 / most.generations
-    more = most.percent - none.percent
+    fewer, most = costs[-3], costs[-2]
+    kb = running.kb_each(most, fewer)
+    grows = most.percent / fewer.percent
     return [
         Line("memory of a running generation", f"<= {running.MUST_KB} KB", f"{kb:.2f} KB", kb <= running.MUST_KB),
         Line(
-            f"processor time for {most.generations} running",
-            f"<= {running.MUST_PERCENT:.0f} % of a core more",
-            f"{more:.1f} %",
-            more <= running.MUST_PERCENT,
+            f"processor time for {most.generations} running, x that for {fewer.generations}",
+            f"<= {running.MUST_GROW}",
+            f"{grows:.2f} ({most.percent:.1f} % of a core)",
+            grows <= running.MUST_GROW,
         ),
     ]
 

@@ -39,7 +39,8 @@ _ANSWERS = "SELECT count(*) FROM outbox WHERE chat_id = {user}"
 
 @dataclass(frozen=True)
 class Flooded:
-    """Of one round: the waits of the others; of the flooder what was recorded, when it was done, what came of it."""
+    """Of one round: the waits of the others; of the flooder what was recorded, when it was done, what came of it;
+    refused: messages to anybody (429)."""
 
     calm: Waits
     flooded: Waits
@@ -47,6 +48,7 @@ class Flooded:
     done_s: float
     bought: int
     answers: int
+    refused: int
 
     def later_s(self, share: float) -> float:
         return quantile(self.flooded.seen, share) - quantile(self.calm.seen, share)
@@ -79,7 +81,8 @@ async def _round(stage: Stage, crowd: Crowd, number: int, *, waits: bool) -> Flo
     flooded, _ = await asyncio.gather(crowd.taps(TAPS_PER_S, SECONDS, random.Random(number)), flooder.floods())
     done_s = await flooder.is_done(waits_for_all=waits)
     recorded, bought, answers = [await flooder.count(each) for each in (_RECORDED, _BOUGHT, _ANSWERS)]
-    return Flooded(calm, flooded, recorded, done_s if waits else math.inf, bought, answers)
+    refused = sum(count for (_, status), count in stage.telegram.journal.counts.items() if status == 429)
+    return Flooded(calm, flooded, recorded, done_s if waits else math.inf, bought, answers, refused)
 
 
 class Flooder:
@@ -142,14 +145,17 @@ def _print(found: dict[str, list[Flooded]]) -> None:
             rows.append((f"{name}{kind}", spread(calm), spread(flooded), ratio(flooded, calm), spread(later)))
     title = f"Another's answer while one sends {PER_S} updates/s for {SECONDS:.0f} s, {TAPS_PER_S} taps/s of others"
     table(title, ("ms", "calm", "flooded", "x calm", "later by"), rows)
-    rows = [
+    became = [
         (
             f"kiebot{kind}",
             spread([each.recorded for each in rounds]),
             spread([each.done_s for each in rounds], 1) if math.isfinite(rounds[0].done_s) else "not waited for",
             spread([each.bought for each in rounds]),
             spread([each.answers for each in rounds]),
+            str(rounds[-1].refused),
         )
         for kind, rounds in found.items()
     ]
-    table("What became of the flood", ("", "recorded", "done, s after", "bought", "messages to the flooder"), rows)
+    table(
+        "What became of the flood", ("", "recorded", "done, s after", "bought", "messages to the flooder", "429s"), rows
+    )

@@ -68,9 +68,8 @@ async def compare(house: House, rounds: int) -> None:
 
 async def _measure(house: House, variant: Variant, number: int, found: Found) -> None:
     notes = house.directory / f"notes-{variant.kind}{variant.processes}-{number}"
-    async with house.stage(
-        variant, BENCH_GATE="open", BENCH_HANDLER=str(notes), BENCH_STATEMENTS=f"{notes}.count"
-    ) as stage:
+    more = {"BENCH_HANDLER": str(notes), "BENCH_STATEMENTS": f"{notes}.count", "BENCH_GATE": "open"}
+    async with house.stage(variant, **more) as stage:
         lanes = Lanes(stage, str(notes), random.Random(number))
         await lanes.open()
         await lanes.paced(found)

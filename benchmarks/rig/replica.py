@@ -1,12 +1,12 @@
 """`kiebot run` as the benchmarks need it: wide send limits, a profile on request, and what it is compared with.
 
-BENCH_WORKER=arq         arq's Worker instead of ours, on the same jobs
+BENCH_WORKER=arq         arq's Worker instead of ours, on the same jobs; "arq alone": nor does a sweeper help it
 BENCH_PROFILE=<file>     cProfile's statistics, written when the process has drained
 BENCH_STATEMENTS=<file>  keeps count of executed statements in <file>.<replica>
-BENCH_HANDLER=<file>     a handler that does next to nothing, its notes in <file>.<replica> (light.py)
 BENCH_BUDGET="fixed share" each process keeps to a fixed share of KIE's creates, as the usual limiter does
 BENCH_SENDING=real       the send limits as they are
 BENCH_GATE=open          nobody is turned away
+BENCH_HANDLER=<file>     a handler that does next to nothing, its notes in <file>.<replica> (light.py)
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from kiebot.jobs.keys import QueueKeys
 from kiebot.jobs.pool import deserialize, serialize
 from kiebot.jobs.worker import JobFunction
 from kiebot.kie.budget import Limit
+from kiebot.sweepers import Sweeper
 
 POLL_DELAY_S = 0.02  # arq's default is 0.5, with which it would be the poll that is measured
 _COUNT = struct.Struct("q")
@@ -136,6 +137,10 @@ class FixedShare:
     async def refused(self, *, pause_s: float = 0.0) -> None: ...
 
 
+async def _finds_nothing(_: Sweeper) -> int:
+    return 0
+
+
 def _open_gate(_: object, **__: object) -> OpenGate:
     return OpenGate()
 
@@ -149,8 +154,10 @@ def main() -> None:
             patches.enter_context(patch.object(bootstrap, "Turnstile", _open_gate))
         if os.environ.get("BENCH_BUDGET") == "fixed share":
             patches.enter_context(patch.object(bootstrap, "Budget", FixedShare))
-        if os.environ.get("BENCH_WORKER") == "arq":
+        if os.environ.get("BENCH_WORKER", "").startswith("arq"):
             patches.enter_context(patch.object(replica, "Worker", StockWorker))
+        if os.environ.get("BENCH_WORKER") == "arq alone":
+            patches.enter_context(patch.object(Sweeper, "sweep", _finds_nothing))
         if path := os.environ.get("BENCH_HANDLER"):
             light = LightHandler(Path(f"{path}.{os.environ['REPLICA_ID']}"))
             patches.enter_context(patch.object(replica, "BotHandler", lambda *_: light))

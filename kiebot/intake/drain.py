@@ -21,7 +21,7 @@ from kiebot.clock import Clock
 from kiebot.delivery.outbox import Draft, Row
 from kiebot.errors import Transient
 from kiebot.insist import insist
-from kiebot.intake.gate import Gate, OpenGate, turned_away
+from kiebot.intake.gate import Gate, OpenGate, sort
 from kiebot.intake.lanes import LaneClaim, Waiting
 from kiebot.observe.metrics import METRICS
 from kiebot.store import Store, Tx
@@ -101,12 +101,11 @@ class Drainer:
         claim, waiting = claimed
         chats: set[int] = set()
         try:
-            away = await turned_away(self._gate, lane, waiting)
-            for update in [each for each in waiting if each.id not in away][:MOST_PER_DRAIN]:
+            found = await sort(self._gate, lane, waiting, MOST_PER_DRAIN)
+            await self._turn_away(claim, found.away)
+            for update in found.admitted:
                 if update.not_yet or not await self._work_off(claim, update, chats):
                     break  # order is kept: nothing overtakes an update that is to be tried again
-            else:
-                await self._turn_away(claim, [each for each in waiting if each.id in away])
         finally:
             self._in_hand.discard(lane)  # before the release: who claims right after it must not take it for ours
             await asyncio.shield(self._let_go(claim, chats))

@@ -11,6 +11,7 @@ that moves money or says that the bot was blocked.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -44,8 +45,27 @@ class _Peek(msgspec.Struct):
     my_chat_member: dict[str, Any] | None = None
 
 
-async def turned_away(gate: Gate, lane: str, waiting: Sequence[Waiting]) -> set[int]:
-    """The ids of those that are not to be worked on. An update that was begun before is never among them."""
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """What was claimed, in its order: to be worked on, and turned away. The rest was not asked about."""
+
+    admitted: list[Waiting]
+    away: list[Waiting]
+
+
+async def sort(gate: Gate, lane: str, waiting: Sequence[Waiting], most: int) -> Sorted:
+    """Ask about the first `most`; about all others only where none of these was let through: whoever is let through is
+    counted, and to ask twice about what is then left for later would count it twice."""
+    first = waiting[:most]
+    away = await _turned_away(gate, lane, first)
+    if len(away) == len(first) < len(waiting):
+        first = waiting
+        away |= await _turned_away(gate, lane, waiting[most:])
+    return Sorted([each for each in first if each.id not in away], [each for each in first if each.id in away])
+
+
+async def _turned_away(gate: Gate, lane: str, waiting: Sequence[Waiting]) -> set[int]:
+    """Ids. An update that was begun before is never among them."""
     counted = [(each, sent) for each in waiting if not each.attempts and (sent := _sent_at(each)) is not None]
     verdicts = await gate.admit(lane, [sent for _, sent in counted]) if counted else []
     return {each.id for (each, _), is_admitted in zip(counted, verdicts, strict=True) if not is_admitted}

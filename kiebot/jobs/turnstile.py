@@ -29,7 +29,7 @@ class Share:
 
 
 OWN = Share(1.0, 5)  # of one replica, without asking
-ALL = Share(1.0, 60)  # Telegram delivers one answer a second; a person who taps quickly stays far below
+ALL = Share(1.0, 100)  # Telegram delivers one answer a second; a person who taps quickly stays far below
 
 
 @dataclass(slots=True)
