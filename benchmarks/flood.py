@@ -156,6 +156,5 @@ def _print(found: dict[str, list[Flooded]]) -> None:
         )
         for kind, rounds in found.items()
     ]
-    table(
-        "What became of the flood", ("", "recorded", "done, s after", "bought", "messages to the flooder", "429s"), rows
-    )
+    head = ("", "recorded", "done, s after", "bought", "messages to the flooder", "429s")
+    table("What became of the flood", head, became)
