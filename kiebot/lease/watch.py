@@ -22,7 +22,7 @@ class DeathWatch:
     """Looks at one holder again and again, on the standby's own clock.
 
     Two signs, each enough to seize the term: its liveness connection is gone for `probe_misses` looks in a row during
-    which the remaining time did not rise; or the remaining time has not risen for 1.1 TTL. The second never asks what
+    which the remaining time did not rise; or the remaining time has not risen for 1.05 TTL. The second never asks what
     time the store thinks it is, so it also covers a store whose clock was set back.
     """
 
