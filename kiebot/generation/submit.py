@@ -27,7 +27,7 @@ from kiebot.store import Tx
 log = structlog.get_logger()
 
 UPLOAD_LIVES = timedelta(hours=20)  # the provider keeps uploads for 24 hours; a job must still read them
-SLOT_WAIT_S = 15.0  # a slot that comes free wakes the next one; this is the fallback
+SLOT_WAIT_S, MAX_SLOT_WAIT_S = 15.0, 600.0  # a slot that comes free wakes the next one; this is the fallback
 MODEL_OFF_WAIT_S = 60.0
 MODEL_PAUSE_S = 300.0
 MAX_SETBACKS = 8
@@ -47,7 +47,7 @@ class Submitter:
             return
         wait_s = await self._reason_to_wait(generation)
         if wait_s > 0:
-            await self._later(generation, claim, wait_s)
+            await self._later(generation, claim, wait_s, polled=True)  # counted: it asks ever more seldom
             return
         try:
             urls = await self._uploaded(generation, model)
@@ -79,7 +79,7 @@ class Submitter:
             if off:  # "*": the whole account is stopped
                 return MODEL_OFF_WAIT_S * self._tools.pace.scale
             if not generation.holds_slot and not await self._take_slot(tx, generation):
-                return SLOT_WAIT_S
+                return float(min(SLOT_WAIT_S * 2.0 ** min(generation.polls, 20), MAX_SLOT_WAIT_S))
         return 0.0
 
     async def _take_slot(self, tx: Tx, generation: Generation) -> bool:
@@ -232,9 +232,11 @@ class Submitter:
         )
         return applied.generation
 
-    async def _later(self, generation: Generation, claim: Claim, wait_s: float, *, setback: bool = False) -> None:
+    async def _later(
+        self, generation: Generation, claim: Claim, wait_s: float, *, polled: bool = False, setback: bool = False
+    ) -> None:
         async with self._tools.store.transaction() as tx:
-            await look_later(tx, generation, claim, wait_s, setback=setback)
+            await look_later(tx, generation, claim, wait_s, polled=polled, setback=setback)
 
 
 def _is_fresh(facts: object, now: datetime) -> bool:

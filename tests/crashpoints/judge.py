@@ -34,6 +34,7 @@ _LEFT_OVER = text("""
     SELECT 'update' AS what FROM inbox WHERE done_at IS NULL
     UNION ALL SELECT 'message' FROM outbox WHERE sent_at IS NULL AND buried_at IS NULL
     UNION ALL SELECT 'card' FROM cards WHERE wanted_version > sent_version
+    UNION ALL SELECT 'refund' FROM refunds WHERE state = 'open'
     UNION ALL SELECT 'claim of a lane' FROM lanes WHERE claimed_by = :alive
     UNION ALL SELECT 'claim of a card' FROM cards WHERE claimed_by = :alive
     UNION ALL SELECT 'claim of a message' FROM outbox WHERE claimed_by = :alive
@@ -61,6 +62,13 @@ _UNANSWERED = """
         SELECT FROM attempts a JOIN generations g ON g.id = a.generation_id
         WHERE a.state = 'intent' AND g.user_id = :user
     )
+"""
+
+
+_PAYMENTS = """
+    SELECT p.charge_id, r.state FROM payments p
+    LEFT JOIN refunds r ON r.provider = p.provider AND r.charge_id = p.charge_id AND r.state <> 'refused'
+    WHERE p.user_id = :user
 """
 
 
@@ -121,6 +129,7 @@ async def judged(world: World, story: Story, user: int, since: Mark, *, alive: U
         wrong.append(f"{sent} messages are noted as sent, {len(calls)} were")
     for row in rows:
         wrong += _of_generation(row, story, death)
+    wrong += await _of_payments(world, user)
     taken = sum(row.amount or 0 for row in rows)
     if wallet.available + taken != wallet.put_in or wallet.held or wallet.running or wallet.open_count:
         wrong.append(f"the wallet has {wallet} after {taken} were taken")
@@ -147,6 +156,17 @@ def _of_generation(row: Row[tuple[object, ...]], story: Story, death: Death | No
         wrong.append("no outcome was decided")
     if (row.state == "succeeded") != (row.outcome == "captured") or (row.gifts and row.state == "succeeded"):
         wrong.append(f"{row.state} but {row.outcome}, {row.gifts} gifts")
+    return wrong
+
+
+async def _of_payments(world: World, user: int) -> list[str]:
+    """Stars that were paid are booked, and no more when they went back (nobody may ever have heard of those)."""
+    booked = {row.charge_id: row.state for row in await world.rows(_PAYMENTS, user=user)}
+    wrong = []
+    for charge in world.tg.bot.till.charges.values():
+        if charge.user_id == user and charge.is_refunded != (booked.get(charge.charge_id, "done") == "done"):
+            state = booked.get(charge.charge_id, "never booked")
+            wrong.append(f"{charge.charge_id} went back there: {charge.is_refunded}, here: {state}")
     return wrong
 
 

@@ -11,7 +11,7 @@ import ast
 import importlib.machinery
 import os
 import sys
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
@@ -23,7 +23,10 @@ MODULES = (
     *(f"kiebot.generation.{name}" for name in ("service", "submit", "watch", "effects")),
     *(f"kiebot.delivery.{name}" for name in ("courier", "results", "card")),
     "kiebot.intake.drain",
+    *(f"kiebot.payments.{name}" for name in ("credit", "refunds")),
 )
+# (file, function) -> why no replica comes by. A story that does makes the run fail; so does a file without such points.
+LEFT_OUT = {("payments/refunds.py", "Refunds.refund"): "an operator's command runs it, in a process of its own"}
 ROOT = Path(__file__).parents[2]
 KILLED = 77  # the exit status of a process that ended at its point
 T = TypeVar("T")
@@ -35,6 +38,20 @@ class _Checkpoints(ast.NodeTransformer):
     def __init__(self, module: str) -> None:
         self._file = f"{module.removeprefix('kiebot.').replace('.', '/')}.py"
         self.found: list[str] = []
+        self.left_out: list[str] = []
+        self._within: list[str] = []
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return self._inside(node, node.name)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        return self._inside(node, node.name)
+
+    def _inside(self, node: ast.AST, name: str) -> ast.AST:
+        self._within.append(name)
+        self.generic_visit(node)
+        self._within.pop()
+        return node
 
     def visit_Await(self, node: ast.Await) -> ast.AST:
         self.generic_visit(node)
@@ -58,19 +75,31 @@ class _Checkpoints(ast.NodeTransformer):
 
     def _call(self, name: str, place: ast.expr, awaited: ast.expr, moments: Sequence[str]) -> ast.expr:
         point = f"{self._file}:{place.lineno}:{place.col_offset}"
-        self.found += [f"{point} {moment}" for moment in moments]
+        is_left_out = (self._file, ".".join(self._within)) in LEFT_OUT
+        (self.left_out if is_left_out else self.found).extend(f"{point} {moment}" for moment in moments)
         call = ast.Call(ast.Name(name, ast.Load()), [ast.Constant(point), awaited], [])
         return ast.fix_missing_locations(ast.copy_location(call, place))
 
 
 def listed(mutant: str | None = None) -> list[str]:
-    """Every point of every module."""
-    found: list[str] = []
+    """Every point of every module, but for those left out."""
+    return [point for checkpoints in _visited(mutant) for point in checkpoints.found]
+
+
+def left_out() -> list[str]:
+    """The points of the functions of LEFT_OUT. Raises: LookupError, when one of them has none any more."""
+    points = [point for checkpoints in _visited(None) for point in checkpoints.left_out]
+    for file, function in LEFT_OUT:
+        if not any(point.startswith(f"{file}:") for point in points):
+            raise LookupError(f"nothing waits in {file}: {function}")
+    return points
+
+
+def _visited(mutant: str | None) -> Iterator[_Checkpoints]:
     for module in MODULES:
         checkpoints = _Checkpoints(module)
         checkpoints.visit(ast.parse(_source(module, mutant)))
-        found += checkpoints.found
-    return found
+        yield checkpoints
 
 
 def placed(file: str, snippet: str, moment: str, mutant: str | None = None) -> str:

@@ -29,7 +29,14 @@ from tests.scenarios.world import World, open_world
 
 RESUME_S = 20.0
 LONGEST_S = 50.0  # of a whole story
-_QUICK = {"KIE_PACE": "0.01", "KIE_POLLS_PER_S": "1000", "KIE_CREATE_PER_10S": "1000", "DB_POOL_SIZE": "3"}
+BOSS = 900_000
+_QUICK = {
+    "KIE_PACE": "0.01",
+    "KIE_POLLS_PER_S": "1000",
+    "KIE_CREATE_PER_10S": "1000",
+    "DB_POOL_SIZE": "3",
+    "ADMIN_IDS": str(BOSS),
+}
 Lines = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _people = itertools.count(900_001)
 
@@ -92,14 +99,17 @@ class Theatre:
         """What waits at Telegram is recorded, as by a poller."""
         queue = self._world.tg.bot.queue
         for update in queue.snapshot():
-            await self._inbox.record([self._reader.read(update.body)], token=None)
+            read = self._reader.read(update.body)
+            for home in self._homes.values():
+                home.adapters.checkouts.serve([read])
+            await self._inbox.record([read], token=None)
             queue.remove(update)
 
     async def _plays(self, story: Story, point: str | None, at: int) -> Played:
         anna = self._world.tg.user(next(_people))
         callbacks = self._callbacks if story.callbacks else None
         home = await self._home(callbacks)
-        stage = Stage(anna, self._world, home, self.pump)
+        stage = Stage(anna, self._world.tg.user(BOSS), self._world, home, self.pump)
         await _helped_by(home, story.earlier(stage, story, f"a ginger cat, number {anna.user_id},"))
         await story.moves(stage)
         await story.before(self._world)
@@ -154,6 +164,9 @@ class Theatre:
             await survivor.begins(alone=True)
             async with asyncio.timeout(RESUME_S):
                 await survivor.works(_at_once)
+                while self._world.tg.bot.queue.snapshot():  # what Telegram itself had to say of it
+                    await self.pump()
+                    await survivor.works(_at_once)
         except TimeoutError:
             waiting = {what: count for what, count in (await self._world.waiting()).items() if count}
             return Played(answer["status"], {}, (f"stuck: after {RESUME_S:.0f} s there still wait {waiting}",), "?")

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from kiebot.admin.acts import Rules
 from kiebot.bootstrap import Adapters, Services, open_stores
 from kiebot.bot.application import BotHandler
 from kiebot.bot.rendering import BotRenderer
@@ -33,7 +34,7 @@ from kiebot.generation.service import Generations
 from kiebot.settings import Settings
 from kiebot.storage.claims import BEAT_EVERY_S
 from kiebot.storage.transaction import Database
-from kiebot.wakeups import Advance, Deliver, Drain, RefreshCard, Wakeup
+from kiebot.wakeups import Advance, Deliver, Drain, RefreshCard, Repay, Wakeup
 
 KNOCKS = "knocks"  # a list in Valkey: callbacks that have come and were not yet acted upon
 _IDLE_S, _LONGEST_IDLE_S = 0.004, 0.03
@@ -42,6 +43,7 @@ _WAITING = text("""
         + (SELECT count(*) FROM outbox WHERE sent_at IS NULL AND buried_at IS NULL)
         + (SELECT count(*) FROM generations WHERE finished_at IS NULL)
         + (SELECT count(*) FROM cards WHERE wanted_version > sent_version)
+        + (SELECT count(*) FROM refunds WHERE state = 'open')
 """)
 # A running task takes its own time: its next look is brought forward only when it is far away. Who waits for an orphan,
 # or for a stopped account, really waits.
@@ -50,6 +52,7 @@ _TIME_PASSES = text("""
         c AS (UPDATE cards SET next_at = now() WHERE wanted_version > sent_version AND next_at > now()),
         o AS (UPDATE outbox SET next_at = now() WHERE sent_at IS NULL AND buried_at IS NULL AND next_at > now()),
         i AS (UPDATE inbox SET next_at = now() WHERE done_at IS NULL AND next_at > now()),
+        r AS (UPDATE refunds SET next_at = now() WHERE state = 'open' AND next_at > now()),
         m AS (UPDATE model_switches SET until = now() WHERE model_id <> '*' AND until > now())
     UPDATE generations SET due_at = now()
     WHERE finished_at IS NULL AND due_at > now() AND (
@@ -101,6 +104,7 @@ class SmallReplica:
             content_filter=settings.content_filter,
             limits=settings.limits(),
             daily_credits_millicredits=settings.daily_millicredits,
+            admins=Rules(settings.admin_ids),
         )
         self.services = Services(self.adapters, BotHandler(chosen, settings.bot_id), BotRenderer(chosen))
         if callbacks is not None:
@@ -183,6 +187,8 @@ class SmallReplica:
                 await self.services.deliver(chat_id)
             case RefreshCard(generation_id):
                 await self.services.refresh_card(generation_id)
+            case Repay(refund_id):
+                await self.services.repay(refund_id)
 
     async def hears_knocks(self) -> int:
         """Acts upon the callbacks that have come. A knock is forgotten only when it was acted upon."""
@@ -201,6 +207,7 @@ class SmallReplica:
                 *await tx.sweeps.due_generations(grace_s=0.0),
                 *await tx.sweeps.waiting_chats(grace_s=0.0),
                 *await tx.sweeps.cards_behind(grace_s=0.0),
+                *await tx.sweeps.open_refunds(grace_s=0.0),
             ]
 
     async def _something_waits(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from kiebot.simulators.media import make_png
 from kiebot.simulators.telegram.faults import Fault
-from kiebot.simulators.users import SimUser
+from kiebot.simulators.users import Payment, SimUser
 from tests.crashpoints.small_replica import KNOCKS, SmallReplica
 from tests.scenarios.buying import CREATE, can_create, model
 from tests.scenarios.world import World
@@ -30,10 +30,12 @@ class Stage:
     replica has in its hands; `beside`: another replica, whose work an act may order."""
 
     anna: SimUser
+    boss: SimUser  # an admin
     world: World
     beside: SmallReplica
     pump: Callable[[], Awaitable[None]]
     cuts_job: Callable[[], None] = lambda: None
+    payments: list[Payment] = field(default_factory=list)
 
     async def sends(self, text: str) -> None:
         await self.anna.sends(text)

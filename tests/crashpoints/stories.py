@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.crashpoints.making import MAKING
+from tests.crashpoints.paying import PAYING
 from tests.crashpoints.telling import TELLING
 
-STORIES = (*MAKING, *TELLING)
+STORIES = (*MAKING, *TELLING, *PAYING)

@@ -6,7 +6,7 @@ import pytest
 
 from kiebot.engines import Engines
 from tests.crashpoints.mutants import MUTANTS
-from tests.crashpoints.points import listed, placed
+from tests.crashpoints.points import left_out, listed, placed
 from tests.crashpoints.stories import STORIES
 from tests.crashpoints.troupe import Job, open_troupe
 
@@ -24,6 +24,10 @@ DECIDED = ("delivery/courier.py", "await self._dispatch(row)", "before")  # not 
 def test_every_await_of_the_engine_is_listed_once() -> None:
     points = listed()
     assert len(points) == len(set(points)) > 500
+
+
+def test_what_is_left_out_still_exists() -> None:
+    assert not set(left_out()) & set(listed())
 
 
 def test_every_story_has_a_name_of_its_own() -> None:

@@ -121,6 +121,15 @@ class Rig:
             await self.tools.clock.sleep(0.01)
         raise AssertionError(f"{found.state} after {tries} steps")
 
+    async def is_due(self, generation_id: UUID) -> None:
+        """As if its time had come."""
+        from sqlalchemy import text
+
+        async with self.database.engine.begin() as connection:
+            await connection.execute(
+                text("UPDATE generations SET due_at = now() WHERE id = :id"), {"id": generation_id}
+            )
+
     async def balance(self) -> tuple[int, int]:
         async with self.database.transaction() as tx:
             wallet = await tx.ledger.balance(ANNA)

@@ -212,6 +212,25 @@ async def test_a_users_picture_is_uploaded_and_its_address_is_not_telegrams(rig:
     assert rig.files.opened == 1
 
 
+async def test_who_waits_for_a_slot_asks_ever_more_seldom_and_is_woken_when_one_comes_free(rig: Rig) -> None:
+    """A user's many works must not cost the more the longer they wait."""
+    rig.tools = replace(rig.tools, limits=Limits(running=1, open=20))
+    await rig.grant(100)
+    first, second = await rig.order(), await rig.order()
+    await rig.engine.advance(first.id)
+    waits = []
+    for _ in range(8):
+        await rig.is_due(second.id)
+        rig.queue.wakeups.clear()
+        await rig.engine.advance(second.id)
+        (wakeup,) = rig.advances()
+        waits.append(round(wakeup.delay_s))
+    assert waits == [15, 30, 60, 120, 240, 480, 600, 600]
+    await rig.settles(first.id)
+    assert second.id in [wakeup.generation_id for wakeup in rig.advances() if wakeup.delay_s == 0]
+    assert (await rig.settles(second.id)).state is State.SUCCEEDED
+
+
 async def test_the_budget_is_asked_after_the_uploads_and_told_of_the_answer(rig: Rig) -> None:
     """An upload may take longer than the provider's window: a create let through before it would not be counted."""
     budget = rig.tools.create_budget
