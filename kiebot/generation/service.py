@@ -175,6 +175,7 @@ class Generations:
     async def _hurry(self, generation: Generation) -> None:
         if generation.state is not State.RUNNING:
             return
+        await self._tools.poll_budget.hurry(str(generation.id))  # else news would wait behind those who have none
         async with self._tools.store.transaction() as tx:
             deferred = await tx.generations.defer(generation.id, 0.0)
             if deferred is not None:

@@ -32,7 +32,7 @@ class Watcher:
         if model is None or generation.task_id is None:
             await self._apply(generation, claim, Broke("model_gone"))
             return
-        wait_s = await self._tools.poll_budget.take()
+        wait_s = await self._tools.poll_budget.take(str(generation.id), generation.due_at)
         if wait_s > 0:
             await self._later(generation, claim, wait_s)
             return

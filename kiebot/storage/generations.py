@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kiebot.generation.model import Artifact, AttemptState, Claim, Deferred, Generation, Order, Quoted, State
+from kiebot.generation.model import Ahead, Artifact, AttemptState, Claim, Deferred, Generation, Order, Quoted, State
 from kiebot.storage.claims import takeable
 
 _COLUMNS = """
@@ -117,9 +117,11 @@ _ARTIFACTS = text("""
     SELECT generation_id, position, kind, mime, size_bytes, file_id, url FROM artifacts
     WHERE generation_id = :id ORDER BY position
 """)
+# Another user's works that wait for a running slot of theirs stand behind nobody else's way.
 _AHEAD = text("""
-    SELECT count(*) FROM generations g, (SELECT accepted_at FROM generations WHERE id = :id) AS me
-    WHERE g.state = 'accepted' AND g.accepted_at < me.accepted_at
+    SELECT count(*) AS works, count(*) FILTER (WHERE g.user_id = me.user_id) AS own
+    FROM generations g, (SELECT accepted_at, user_id FROM generations WHERE id = :id) AS me
+    WHERE g.state = 'accepted' AND g.accepted_at < me.accepted_at AND (g.holds_running_slot OR g.user_id = me.user_id)
 """)
 _TYPICAL = text("""
     SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM finished_at - submitted_at))::float8
@@ -309,9 +311,9 @@ class GenerationRepository:
         rows: Sequence[Row[Any]] = (await self._connection.execute(_ARTIFACTS, {"id": generation_id})).all()
         return [Artifact(**row._mapping) for row in rows]
 
-    async def ahead_of(self, generation_id: UUID) -> int:
-        """How many accepted generations wait in front of this one."""
-        return int(await self._connection.scalar(_AHEAD, {"id": generation_id}) or 0)
+    async def ahead_of(self, generation_id: UUID) -> Ahead:
+        """What waits in front of this one."""
+        return Ahead(*(await self._connection.execute(_AHEAD, {"id": generation_id})).one())
 
     async def typical_seconds(self, model_id: str) -> float | None:
         """Median time from submit to success of the last 200, None without history."""

@@ -1,4 +1,4 @@
-"""`python -m tests.soak {ledger, crashpoints, generations} ...`"""
+"""`python -m tests.soak {ledger, crashpoints, generations, limiter} ...`"""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import sys
 from tests import soak
 from tests.soak import crashpoints, ledger
 from tests.soak.generations import command as generations
+from tests.soak.library import command as limiter
 
-COMMANDS = {"ledger": ledger, "crashpoints": crashpoints, "generations": generations}
+COMMANDS = {"ledger": ledger, "crashpoints": crashpoints, "generations": generations, "limiter": limiter}
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ import structlog
 from kiebot.engines import await_stop, open_engines
 from kiebot.storage.engine import make_engine
 from kiebot.storage.migrate import migrate
-from tests.chaos.rig import end_in_order
+from tests.chaos.opening import end_in_order
 from tests.soak.generations.replica import MUTANTS
 from tests.soak.generations.run import Options, soak
 from tests.soak.generations.table import table
