@@ -25,7 +25,7 @@ MODULES = (
     "kiebot.intake.drain",
     *(f"kiebot.payments.{name}" for name in ("credit", "refunds")),
 )
-# (file, function) -> why no replica comes by. A story that does makes the run fail; so does a file without such points.
+# (file, function) -> why no replica comes by. A story that does makes the run fail; so does a name that is gone.
 LEFT_OUT = {("payments/refunds.py", "Refunds.refund"): "an operator's command runs it, in a process of its own"}
 ROOT = Path(__file__).parents[2]
 KILLED = 77  # the exit status of a process that ended at its point
@@ -38,7 +38,7 @@ class _Checkpoints(ast.NodeTransformer):
     def __init__(self, module: str) -> None:
         self._file = f"{module.removeprefix('kiebot.').replace('.', '/')}.py"
         self.found: list[str] = []
-        self.left_out: list[str] = []
+        self.left_out: dict[str, str] = {}  # point -> function
         self._within: list[str] = []
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
@@ -75,8 +75,12 @@ class _Checkpoints(ast.NodeTransformer):
 
     def _call(self, name: str, place: ast.expr, awaited: ast.expr, moments: Sequence[str]) -> ast.expr:
         point = f"{self._file}:{place.lineno}:{place.col_offset}"
-        is_left_out = (self._file, ".".join(self._within)) in LEFT_OUT
-        (self.left_out if is_left_out else self.found).extend(f"{point} {moment}" for moment in moments)
+        points = [f"{point} {moment}" for moment in moments]
+        function = ".".join(self._within)
+        if (self._file, function) in LEFT_OUT:
+            self.left_out.update(dict.fromkeys(points, function))
+        else:
+            self.found += points
         call = ast.Call(ast.Name(name, ast.Load()), [ast.Constant(point), awaited], [])
         return ast.fix_missing_locations(ast.copy_location(call, place))
 
@@ -88,11 +92,11 @@ def listed(mutant: str | None = None) -> list[str]:
 
 def left_out() -> list[str]:
     """The points of the functions of LEFT_OUT. Raises: LookupError, when one of them has none any more."""
-    points = [point for checkpoints in _visited(None) for point in checkpoints.left_out]
-    for file, function in LEFT_OUT:
-        if not any(point.startswith(f"{file}:") for point in points):
-            raise LookupError(f"nothing waits in {file}: {function}")
-    return points
+    points = {point: function for checkpoints in _visited(None) for point, function in checkpoints.left_out.items()}
+    gone = LEFT_OUT.keys() - {(point.partition(":")[0], function) for point, function in points.items()}
+    if gone:
+        raise LookupError(f"nothing waits in {gone}")
+    return list(points)
 
 
 def _visited(mutant: str | None) -> Iterator[_Checkpoints]:
