@@ -1,11 +1,10 @@
-"""What happened to the lease: one log line and one callback per transition, and counts for metrics and `status`."""
+"""What happened to the lease: one log line and one callback per transition, and counts for metrics."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import structlog
@@ -54,7 +53,10 @@ class Transition:
     detail: str = ""
     previous: str = ""
     leaderless_s: float | None = None
-    at: datetime | None = None
+
+    @property
+    def is_beginning(self) -> bool:
+        return self.kind in ("acquired", "seized")
 
 
 @dataclass(slots=True)
@@ -80,7 +82,6 @@ class Standing:
     trusted_s: float
     store_reachable: bool
     counts: LeaseCounts
-    last_change: Transition | None  # that this replica took part in
 
 
 class Chronicle:
@@ -98,7 +99,6 @@ class Chronicle:
         self._unreachable_since: float | None = None
         self._detail = ""
         self._seizure: tuple[str, Sign] | None = None  # the token seized with, and what gave the dead holder away
-        self._last: Transition | None = None
 
     def acquired(self, term: Term, *, waited_s: float, previous: str, leaderless_s: float | None) -> None:
         self._detail = ""
@@ -159,10 +159,8 @@ class Chronicle:
             trusted_s=term.remaining() if term else 0.0,
             store_reachable=self._unreachable_since is None,
             counts=self._counts,
-            last_change=self._last,
         )
 
     def _tell(self, transition: Transition) -> None:
-        self._last = replace(transition, at=self._clock.now())
         if self._on_transition is not None:
-            self._on_transition(self._last)
+            self._on_transition(transition)
