@@ -45,6 +45,7 @@ class Transition:
 
     detail: the Sign of a seizure, or more about an End. previous: the replica that held it before, if it was seen.
     leaderless_s: for a grant, at most how long nobody held it: since that replica was last seen alive.
+    epoch: for an End, of the fence taken under this term; None, when it came to none.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Transition:
     detail: str = ""
     previous: str = ""
     leaderless_s: float | None = None
+    epoch: int | None = None
 
     @property
     def is_beginning(self) -> bool:
@@ -134,8 +136,9 @@ class Chronicle:
         self._counts.ended[end] += 1
         say = self._log.warning if end.is_loss else self._log.info
         event = "lease.lost" if end.is_loss else "lease.released"
-        say(event, reason=str(end), detail=self._detail, term=term.token[:8], held_s=round(held_s, 3))
-        self._tell(Transition(str(end), term.token, held_s, self._detail, self._replica))
+        facts = {"epoch": term.epoch, "term": term.token[:8], "held_s": round(held_s, 3)}
+        say(event, reason=str(end), detail=self._detail, **facts)
+        self._tell(Transition(str(end), term.token, held_s, self._detail, self._replica, epoch=term.epoch))
 
     def unreachable(self, error: StoreUnreachable) -> None:
         self._counts.store_errors += 1
