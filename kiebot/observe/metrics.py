@@ -22,6 +22,7 @@ from kiebot import __version__
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 QUICK_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+HANDOVER_S = (*QUICK_S, 15.0, 30.0)  # a lease lives for ten seconds: what a host's loss costs lies beyond
 CALL_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 GENERATION_S = (1.0, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0)
 
@@ -96,7 +97,7 @@ class Metrics:
             "lease_seizures_total", "terms taken from a holder judged dead, by what gave it away", ["sign"]
         )
         self.lease_handover_seconds = self._histogram(
-            "lease_handover_seconds", "from the last look that saw a holder alive until this replica had it", QUICK_S
+            "lease_handover_seconds", "from the last look that saw a holder alive until this replica had it", HANDOVER_S
         )
         self.lease_store_errors = self._counter("lease_store_errors_total", "calls the lease's store gave no answer to")
         self.fenced_writes = self._counter("fenced_writes_total", "writes refused because another term has the fence")
