@@ -2,8 +2,9 @@
 
     Telegram -> poll -> inbox -> queue -> claim of the lane -> handler -> done mark, committed
 
-The handler writes one row and answers nothing (`rig/light.py`); everything else is `kiebot run` as it is. People write
-at RATE_PER_S; then UPDATES of them wait at Telegram at once, in CHATS chats of which a few have many more than others.
+The handler writes one row and answers nothing (`rig/light.py`), and nobody is turned away for writing too much;
+everything else is `kiebot run` as it is. People write at RATE_PER_S; then UPDATES of them wait at Telegram at once, in
+CHATS chats of which a few have many more than others.
 Checked in both: every update handled once and durable, each chat in order, never two of a chat at once.
 
 Beside it: the same replica with arq's own Worker in the place of ours.

@@ -180,7 +180,7 @@ class Submitter:
 
     def _pause(self, generation: Generation, error: Transient) -> float:
         tries = min(generation.setbacks, 6)
-        return max(error.retry_after_s, self._tools.pace.scale * 2.0 * 1.7**tries)
+        return self._tools.pace.scale * max(error.retry_after_s, 2.0 * 1.7**tries)
 
     async def _settle(
         self,

@@ -22,9 +22,13 @@ _TAKE_FENCE = text("""
     RETURNING epoch, token, replica
 """)
 
+FORGOTTEN_AFTER = "3 days"  # Telegram keeps an update for a day; its ids may begin anywhere after a quiet week
+
+# An update known already is Telegram's repetition; or its id was used before and is given out again, when nobody was
+# there for days to forget the old row. A new row it is then, with a key of its own.
 # One statement: the fence row is locked FOR SHARE, so a takeover either waits for this batch or makes it find nothing.
-_RECORD = """
-    WITH allowed AS ({allowed}),
+_RECORD = f"""
+    WITH allowed AS ({{allowed}}),
     fresh AS (
         INSERT INTO inbox (bot_id, update_id, lane, payload, urgent)
         SELECT :bot, u.update_id, u.lane, u.payload, u.urgent
@@ -32,7 +36,10 @@ _RECORD = """
             WITH ORDINALITY AS u (update_id, lane, payload, urgent, position)
         WHERE EXISTS (SELECT 1 FROM allowed)
         ORDER BY u.position
-        ON CONFLICT (bot_id, update_id) DO NOTHING
+        ON CONFLICT (bot_id, update_id) DO UPDATE
+        SET id = DEFAULT, lane = excluded.lane, payload = excluded.payload, urgent = excluded.urgent, attempts = 0,
+            received_at = now(), next_at = now(), swept_at = NULL, done_at = NULL, last_error = NULL
+        WHERE inbox.done_at < now() - interval '{FORGOTTEN_AFTER}'
         RETURNING lane
     ),
     marked AS (
@@ -72,6 +79,7 @@ class PostgresInbox:
 
     async def record(self, updates: Sequence[RawUpdate], *, token: str | None) -> list[Drain]:
         """T1 of the data's way. Raises: Fenced (nothing written), Transient (ask Telegram again later)."""
+        updates = list({update.update_id: update for update in reversed(updates)}.values())[::-1]
         facts: dict[str, object] = {
             "bot": self._bot_id,
             "ids": [update.update_id for update in updates],

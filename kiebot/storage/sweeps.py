@@ -15,6 +15,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kiebot.storage.claims import free
+from kiebot.storage.inbox import FORGOTTEN_AFTER
 from kiebot.wakeups import Advance, Deliver, Drain, RefreshCard, Repay, unique
 
 # The heads of all waiting lanes come first, the limit last: one long or held lane must not hide the others.
@@ -68,9 +69,9 @@ _EXPIRED = text("""
     SELECT g.id FROM generations g JOIN holds h ON h.generation_id = g.id
     WHERE g.finished_at IS NULL AND h.expires_at < now() LIMIT :most
 """)
-_PURGE_INBOX = text("""
+_PURGE_INBOX = text(f"""
     DELETE FROM inbox WHERE id IN (
-        SELECT id FROM inbox WHERE done_at < now() - interval '3 days' LIMIT :most FOR UPDATE SKIP LOCKED
+        SELECT id FROM inbox WHERE done_at < now() - interval '{FORGOTTEN_AFTER}' LIMIT :most FOR UPDATE SKIP LOCKED
     )
 """)
 _PURGE_OUTBOX = text("""

@@ -124,6 +124,9 @@ class FakeGenerations:
     async def release(self, generation_id: UUID, claim: Claim) -> None:
         raise NotKept
 
+    async def free(self, generation_id: UUID) -> None:
+        raise NotKept
+
     async def mark_slot(self, generation_id: UUID) -> bool:
         raise NotKept
 
