@@ -50,6 +50,22 @@ async def is_deaf(rig: Rig) -> str:
     return f"yielded ({yielded[0]['detail']}), another polled after {poll.at - at:.1f} s"
 
 
+@row(51, "partition between leader and Postgres only")
+async def cannot_write(rig: Rig) -> str:
+    """Produce: the idle holder's way to Postgres falls silent; nobody writes to the bot meanwhile.
+
+    Expect: it yields within 5 s of silence, a second for noticing, and another one polls; it goes on when it is back.
+    """
+    victim = await rig.holder()
+    mark, at = rig.mark(), time.time()
+    rig.doors[victim].postgres.falls_silent()
+    poll = await rig.next_poll(mark, DEAF_S, other_than=victim)
+    expect(poll.at - at <= 8.0, f"another polled only after {poll.at - at:.1f} s")
+    yielded = [each for each in rig.logged("lease.released", at) if each["replica"] == victim]
+    expect(yielded, "it did not yield")
+    return f"yielded ({yielded[0]['detail']}), another polled after {poll.at - at:.1f} s"
+
+
 @row(24, "20 % loss, delay, 1 Mbit, then one direction only")
 async def is_slow(rig: Rig) -> str:
     """Produce: on all ways of the holder, two TTLs each: a fifth of the pieces 0.2 s late; 0.1 s of delay; 1 Mbit/s.

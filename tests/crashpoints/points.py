@@ -1,7 +1,8 @@
 """Every await of the engine, from its syntax trees; and an import hook that makes each of them a checkpoint.
 
 `await x` becomes `await around(point, x)`, `async with x` becomes `async with block(point, x)`: before and after each
-wait the process may end, for good and without a word, as by a power cut. The product's files are not touched.
+wait the process may end, for good and without a word, as by a power cut. The product's files are not touched. The hook
+also brings in the rule that a mutant breaks, for all processes that inherit its name in the environment.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import Any, TypeVar
+
+from tests.crashpoints.mutants import MUTANT, mutated
 
 MODULES = (
     *(f"kiebot.generation.{name}" for name in ("service", "submit", "watch", "effects")),
@@ -60,26 +63,30 @@ class _Checkpoints(ast.NodeTransformer):
         return ast.fix_missing_locations(ast.copy_location(call, place))
 
 
-def listed() -> list[str]:
+def listed(mutant: str | None = None) -> list[str]:
     """Every point of every module."""
     found: list[str] = []
     for module in MODULES:
         checkpoints = _Checkpoints(module)
-        checkpoints.visit(ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")))
+        checkpoints.visit(ast.parse(_source(module, mutant)))
         found += checkpoints.found
     return found
 
 
-def placed(file: str, snippet: str, moment: str) -> str:
-    """The point at the line of `file` (such as generation/submit.py) that holds `snippet`. Raises: LookupError."""
-    lines = (ROOT / "kiebot" / file).read_text(encoding="utf-8").splitlines()
-    numbers = [number for number, line in enumerate(lines, 1) if snippet in line]
-    found = [
-        point for n in numbers for point in listed() if point.startswith(f"{file}:{n}:") and point.endswith(moment)
-    ]
+def placed(file: str, snippet: str, moment: str, mutant: str | None = None) -> str:
+    """The last point at the line of `file` (such as generation/submit.py) that holds `snippet`. Raises: LookupError."""
+    module = f"kiebot.{file.removesuffix('.py').replace('/', '.')}"
+    lines = _source(module, mutant).splitlines()
+    starts = [f"{file}:{number}:" for number, line in enumerate(lines, 1) if snippet in line]
+    found = [point for point in listed(mutant) if point.endswith(moment) and point.startswith(tuple(starts))]
     if not found:
         raise LookupError(f"no point {moment} {snippet!r} in {file}")
-    return found[0]
+    return found[-1]
+
+
+def _source(module: str, mutant: str | None) -> str:
+    text = (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    return mutated(module, text, mutant)
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
@@ -87,7 +94,8 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         checkpoints = _Checkpoints(fullname)
-        tree = checkpoints.visit(ast.parse(self.get_data(self.path)))
+        source = self.get_data(self.path).decode()
+        tree = checkpoints.visit(ast.parse(mutated(fullname, source, os.environ.get(MUTANT))))
         return compile(tree, self.path, "exec", dont_inherit=True)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -115,18 +123,19 @@ def install() -> None:
 
 
 class Watch:
-    """Where this process has been since it was armed, and where it ends."""
+    """How often this process came by each point since it was armed, and where it ends: at which time it comes by."""
 
     ends_at: str | None = None
+    ends_at_time = 1
     is_armed = False
-    passed: dict[str, None] = {}  # noqa: RUF012 - one process, one watch
+    passed: dict[str, int] = {}  # noqa: RUF012 - one process, one watch
 
 
 def _passes(point: str) -> None:
     if not Watch.is_armed:
         return
-    Watch.passed[point] = None
-    if point == Watch.ends_at:
+    times = Watch.passed[point] = Watch.passed.get(point, 0) + 1
+    if point == Watch.ends_at and times == Watch.ends_at_time:
         os._exit(KILLED)
 
 

@@ -1,4 +1,4 @@
-"""Plays stories, ends the process at a point of one, lets another replica go on, and looks at what came of it."""
+"""Plays stories, ends the process at a point of one, lets another replica go on, and has the end judged."""
 
 from __future__ import annotations
 
@@ -7,50 +7,47 @@ import itertools
 import json
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import socket
+import time
+import traceback
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from typing import Any
 
 from kiebot.bot.handlers.cancel import is_urgent
 from kiebot.botapi.updates import UpdateReader
 from kiebot.simulators.server import Receive, Scope, Send, SimulatorServer
+from kiebot.simulators.telegram.rules import FloodRules
 from kiebot.storage.inbox import PostgresInbox
-from kiebot.storage.verify import breaches_in
-from tests.crashpoints.points import KILLED, ROOT
+from tests.conftest import empty
+from tests.crashpoints.judge import Mark, died, judged, mark
+from tests.crashpoints.points import KILLED
 from tests.crashpoints.small_replica import KNOCKS, SmallReplica
-from tests.crashpoints.stories import Stage, Story, prepares
-from tests.scenarios.buying import CREATE
+from tests.crashpoints.stage import Stage, Story, clear_misfortune
 from tests.scenarios.world import World, open_world
 
 RESUME_S = 20.0
 LONGEST_S = 50.0  # of a whole story
+_QUICK = {"KIE_PACE": "0.01", "KIE_POLLS_PER_S": "1000", "KIE_CREATE_PER_10S": "1000", "DB_POOL_SIZE": "3"}
+Lines = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _people = itertools.count(900_001)
-
-_ENDED = text("""
-    SELECT g.id, g.state, coalesce(g.failure, '') AS failure, s.outcome, s.amount,
-        (SELECT count(*) FROM attempts a WHERE a.generation_id = g.id) AS attempts,
-        (SELECT count(*) FROM outbox o WHERE o.generation_id = g.id AND o.kind IN ('result', 'failed')) AS outcomes,
-        (SELECT count(*) FROM outbox o WHERE o.generation_id = g.id AND o.kind = 'late_result') AS gifts,
-        (SELECT count(*) FROM outbox o WHERE o.chat_id = g.chat_id AND sent_at IS NULL AND buried_at IS NULL) AS unsent
-    FROM generations g LEFT JOIN settlements s ON s.generation_id = g.id WHERE g.user_id = :user
-""")
-_WALLET = text("SELECT available, held, running, open_count FROM accounts WHERE key = :key")
-_UNDONE = text("SELECT count(*) FROM inbox WHERE done_at IS NULL")
-_BURIED = text("SELECT count(*) FROM dead_letters WHERE kind = 'update'")
 
 
 @dataclass(frozen=True)
 class Played:
-    """What became of one story. `wrong`: the promises that broke; `passed`: points come by, when nobody died."""
+    """What became of one story. `wrong`: the promises that broke; `passed`: how often points were come by.
+
+    doubles: double effects among what is wrong. repeats: messages sent again that were sent and not yet noted.
+    """
 
     status: int
-    passed: tuple[str, ...]
+    passed: dict[str, int]
     wrong: tuple[str, ...]
     state: str
+    repeats: int = 0
+    doubles: int = 0
+    resume_s: float = 0.0
 
     @property
     def was_killed(self) -> bool:
@@ -58,55 +55,38 @@ class Played:
 
 
 class Theatre:
-    """A world, a process that forks the doomed, and a replica that outlives them all."""
+    """A world, a process that forks the doomed, and replicas that outlive them all. One story at a time."""
 
-    def __init__(self, world: World, zygote: asyncio.subprocess.Process, callbacks: str) -> None:
+    def __init__(self, world: World, zygote: Lines, callbacks: str) -> None:
         self._world = world
-        self._zygote = zygote
+        self._told, self._tell = zygote
         self._callbacks = callbacks
         self._reader = UpdateReader(is_urgent)
         self._inbox = PostgresInbox(world.engine, world.tg.bot.bot_id)
+        self._homes: dict[str | None, SmallReplica] = {}
 
-    async def plays(self, story: Story, point: str | None) -> Played:
-        """From a new person's first word to the end, with a death at `point`."""
-        playing = asyncio.create_task(self._plays(story, point))
+    async def plays(self, story: Story, point: str | None, at: int = 1) -> Played:
+        """From a new person's first word to the end, with a death when it comes by `point` for the `at`-th time."""
+        playing = asyncio.create_task(self._plays(story, point, at))
         await asyncio.wait({playing}, timeout=LONGEST_S)
-        if playing.done():
-            return playing.result()
-        where = " < ".join(f"{frame.f_code.co_name}:{frame.f_lineno}" for frame in playing.get_stack())
-        playing.cancel()
-        return Played(-1, (), (f"nothing more for {LONGEST_S:.0f} s, at {where}",), "?")
-
-    async def _plays(self, story: Story, point: str | None) -> Played:
-        anna = self._world.tg.user(next(_people))
-        prompt = f"a ginger cat, number {anna.user_id}"
-        stage = Stage(anna, self._world, self.pump)
-        callbacks = self._callbacks if story.callbacks else None
-        home = SmallReplica(self._world.environment(REPLICA_ID="home", KIE_PACE="0.01"), callbacks=callbacks)
-        await home.begins(alone=True)
-        try:
-            await self._helped_by(home, prepares(stage, story, prompt))
-            story.before(self._world)
-            if story.act is not None:
-                self._world.kie.set_credits(0)
-            await anna.presses(CREATE)
-            await self.pump()
-            answer = await self._doomed(story, stage, point, callbacks)
-            self._world.kie.set_credits(100_000)
+        if not playing.done():
+            where = " < ".join(f"{frame.f_code.co_name}:{frame.f_lineno}" for frame in playing.get_stack())
+            playing.cancel()
+            await asyncio.gather(playing, return_exceptions=True)
+            played = Played(-1, {}, (f"nothing more for {LONGEST_S:.0f} s, at {where}",), "?")
+        elif (error := playing.exception()) is not None:
+            last = "".join(traceback.format_exception(error)[-2:])
+            played = Played(-1, {}, (f"the story broke off: {last}",), "?")
+        else:
+            played = playing.result()
+        if played.wrong:  # what it left behind is no part of the next one
             await self._clear()
-            survivor = SmallReplica(self._world.environment(REPLICA_ID="next", KIE_PACE="0.01"), callbacks=callbacks)
-            try:
-                await survivor.begins(alone=True)
-                async with asyncio.timeout(RESUME_S):
-                    await survivor.works(_at_once)
-            finally:
-                await survivor.ends()
-            wrong, state = await self._judged(story, prompt, anna.user_id, killed=answer["status"] == KILLED)
-        except TimeoutError as error:
-            return Played(-1, (), (f"nothing more for {RESUME_S:.0f} s: {error}",), "?")
-        finally:
+            await self._begins_anew()
+        return played
+
+    async def ends(self) -> None:
+        for home in self._homes.values():
             await home.ends()
-        return Played(answer["status"], tuple(answer["passed"]), tuple(wrong), state)
 
     async def pump(self) -> None:
         """What waits at Telegram is recorded, as by a poller."""
@@ -115,72 +95,114 @@ class Theatre:
             await self._inbox.record([self._reader.read(update.body)], token=None)
             queue.remove(update)
 
-    async def _helped_by(self, home: SmallReplica, preparing: object) -> None:
-        prepared = asyncio.Event()
+    async def _plays(self, story: Story, point: str | None, at: int) -> Played:
+        anna = self._world.tg.user(next(_people))
+        callbacks = self._callbacks if story.callbacks else None
+        home = await self._home(callbacks)
+        stage = Stage(anna, self._world, home, self.pump)
+        await _helped_by(home, story.earlier(stage, story, f"a ginger cat, number {anna.user_id},"))
+        await story.moves(stage)
+        await story.before(self._world)
+        since = await mark(self._world)
+        answer = await self._doomed(story, stage, {"point": point, "time": at, "callbacks": callbacks})
+        return await self._resumed(story, stage, answer, since, callbacks)
 
-        async def is_prepared() -> bool:
-            return prepared.is_set()
+    async def _home(self, callbacks: str | None) -> SmallReplica:
+        if callbacks not in self._homes:
+            self._homes[callbacks] = SmallReplica(self._environment("home"), callbacks=callbacks)
+        await self._homes[callbacks].begins(alone=True)
+        return self._homes[callbacks]
 
-        working = asyncio.create_task(home.works(is_prepared))
-        try:
-            await preparing  # type: ignore[misc]  # a coroutine
-        finally:
-            prepared.set()
-            await working  # it ends by itself, with nothing left to be done
+    def _environment(self, replica: str, **more: str) -> dict[str, str]:
+        return self._world.environment(REPLICA_ID=replica, **_QUICK) | more
 
-    async def _doomed(self, story: Story, stage: Stage, point: str | None, callbacks: str | None) -> dict:  # type: ignore[type-arg]  # JSON
-        environment = self._world.environment(REPLICA_ID="doomed", KIE_PACE="0.01")
-        job = {"environment": environment, "callbacks": callbacks, "point": point, "done": story.done}
-        assert self._zygote.stdin is not None and self._zygote.stdout is not None
-        self._zygote.stdin.write(json.dumps(job).encode() + b"\n")
-        await self._zygote.stdin.drain()
-        answering = asyncio.create_task(self._zygote.stdout.readline())
-        acting = asyncio.create_task(story.act(stage)) if story.act is not None else None
-        answer = json.loads(await answering)
+    async def _doomed(self, story: Story, stage: Stage, death: dict[str, Any]) -> dict[str, Any]:
+        job = {
+            "environment": self._environment("doomed", **story.environment),
+            "done": story.done,
+            "facts": {"user": stage.anna.user_id} if ":user" in story.done else {},
+            **death,
+        }
+        self._tell.write(json.dumps(job).encode() + b"\n")
+        await self._tell.drain()
+        pid = (await self._answer())["pid"]
+        stage.cuts_job = lambda: os.kill(pid, signal.SIGUSR1)
+        acting = asyncio.ensure_future(story.act(stage)) if story.act is not None else None
+        answer = await self._answer()
         if acting is not None:
             acting.cancel()
-            await asyncio.gather(acting, return_exceptions=True)
-        return answer  # type: ignore[no-any-return]  # JSON
+            (said,) = await asyncio.gather(acting, return_exceptions=True)
+            if answer["status"] == 0 and isinstance(said, Exception):
+                raise said  # nobody died, and what was to happen did not
+        return answer
+
+    async def _answer(self) -> dict[str, Any]:
+        said = await self._told.readline()
+        if not said:
+            raise ChildProcessError("the process that forks replicas has ended")
+        return dict(json.loads(said))
+
+    async def _resumed(
+        self, story: Story, stage: Stage, answer: dict[str, Any], since: Mark, callbacks: str | None
+    ) -> Played:
+        user = stage.anna.user_id
+        death = await died(self._world, user) if answer["status"] == KILLED else None
+        await self._clear()
+        began = time.monotonic()
+        survivor = SmallReplica(self._environment("next", **story.environment), callbacks=callbacks)
+        try:
+            await survivor.begins(alone=True)
+            async with asyncio.timeout(RESUME_S):
+                await survivor.works(_at_once)
+        except TimeoutError:
+            waiting = {what: count for what, count in (await self._world.waiting()).items() if count}
+            return Played(answer["status"], {}, (f"stuck: after {RESUME_S:.0f} s there still wait {waiting}",), "?")
+        finally:
+            await survivor.ends()
+        took_s = time.monotonic() - began
+        verdict = await judged(self._world, story, user, since, alive=survivor.adapters.incarnation, death=death)
+        odd = () if answer["status"] in (0, KILLED) else (f"it ended by itself, with status {answer['status']}",)
+        return Played(
+            answer["status"],
+            answer["passed"],
+            (*verdict.wrong, *odd),
+            verdict.state,
+            verdict.repeats,
+            verdict.doubles,
+            took_s,
+        )
 
     async def _clear(self) -> None:
         """Faults that have not struck are no part of what comes next, nor is a model that one of them switched off."""
+        await clear_misfortune(self._world)
         await self._world.execute("DELETE FROM model_switches")
         self._world.kie.faults.clear()
         self._world.tg.faults.clear()
+        self._world.kie.set_credits(100_000)
 
-    async def _judged(self, story: Story, prompt: str, user_id: int, *, killed: bool) -> tuple[list[str], str]:
-        async with self._world.engine.connect() as connection:
-            rows = (await connection.execute(_ENDED, {"user": user_id})).all()
-            wallet = (await connection.execute(_WALLET, {"key": f"wallet:{user_id}"})).one()
-            wrong = [f"{breach.invariant}: {breach.rows}" for breach in await breaches_in(connection)]
-            wrong += await _left_over(connection)
-        if len(rows) != 1:
-            return [*wrong, f"{len(rows)} generations of one press"], "?"
-        (row,) = rows
-        wrong += self._of_tasks(prompt, row.attempts)
-        if row.state not in ("succeeded", "failed"):
-            wrong.append(f"it never ended: {row.state}")
-        if not killed and row.state not in story.ends:
-            wrong.append(f"the story should end as {story.ends}, not {row.state} ({row.failure})")
-        if row.outcomes != 1 or row.unsent:
-            wrong.append(f"{row.outcomes} outcomes decided, {row.unsent} messages unsent")
-        if (row.state == "succeeded") != (row.outcome == "captured") or (row.gifts and row.state == "succeeded"):
-            wrong.append(f"{row.state} but {row.outcome}, {row.gifts} gifts")
-        if wallet.available + (row.amount or 0) != 100_000 or wallet.held or wallet.running or wallet.open_count:
-            wrong.append(f"the wallet has {wallet} after {row.amount} were taken")
-        return wrong, f"{row.state} {row.failure}".strip()
-
-    def _of_tasks(self, prompt: str, attempts: int) -> list[str]:
-        """Tasks at the provider, told apart by this person's own prompt."""
-        billed = [task for task in self._world.kie.billed_tasks() if prompt in str(task.input)]
-        made = [task for task in self._world.kie.tasks.values() if prompt in str(task.input)]
-        wrong = [] if len(made) <= attempts else [f"{len(made)} tasks for {attempts} attempts"]
-        return wrong if len(billed) <= 1 else [*wrong, f"{len(billed)} tasks were billed"]
+    async def _begins_anew(self) -> None:
+        for home in self._homes.values():
+            await home.ends()
+        self._homes.clear()
+        await empty(self._world.engine)
 
 
-async def _left_over(connection: AsyncConnection) -> list[str]:
-    undone, buried = await connection.scalar(_UNDONE), await connection.scalar(_BURIED)
-    return [f"{undone} updates not handled, {buried} buried"] if undone or buried else []
+_SWITCHES: dict[str, Any] = {
+    "gap_s": (0.0, 0.0),
+    "late_file_s": 0.1,
+    "rate_limits": False,
+    "late_answer_s": 0.8,
+}
+
+
+async def _helped_by(home: SmallReplica, preparing: Awaitable[None]) -> None:
+    prepared = asyncio.Event()
+    helping = asyncio.create_task(home.helps(prepared))
+    try:
+        await preparing
+    finally:
+        prepared.set()
+        await helping
 
 
 async def _at_once() -> bool:
@@ -208,27 +230,17 @@ class CallbackDesk:
 
 
 @asynccontextmanager
-async def open_theatre(database_url: str, redis_url: str, prefix: str) -> AsyncIterator[Theatre]:
-    """On an empty, migrated database. The process that forks ends with it."""
-    async with open_world(database_url, redis_url, prefix) as world:
-        world.kie.switches.gap_s = (0.0, 0.0)
-        world.kie.switches.late_file_s = 0.1
+async def open_theatre(database_url: str, redis_url: str, prefix: str, zygote: socket.socket) -> AsyncIterator[Theatre]:
+    """On an empty, migrated database. zygote: the process that forks replicas, which ends with the theatre."""
+    async with open_world(database_url, redis_url, prefix, flood=FloodRules(is_on=False)) as world:
+        world.kie.switches.set(**_SWITCHES)
         desk = SmallReplica(world.environment(REPLICA_ID="desk"))
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        zygote = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.crashpoints.doomed"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL if "CRASHPOINTS_SPEAK" not in os.environ else None,
-            env=environment,
-            cwd=ROOT,
-            limit=2**20,
-        )
+        lines = await asyncio.open_connection(sock=zygote, limit=2**20)
         try:
             async with SimulatorServer(CallbackDesk(desk)) as server:
-                yield Theatre(world, zygote, server.url)
+                theatre = Theatre(world, lines, server.url)
+                yield theatre
+                await theatre.ends()
         finally:
-            with suppress(ProcessLookupError):
-                zygote.send_signal(signal.SIGKILL)
-            await zygote.wait()
+            lines[1].close()
             await desk.ends()

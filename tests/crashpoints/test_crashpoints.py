@@ -1,17 +1,24 @@
 from __future__ import annotations
 
-from kiebot.engines import Engines
-from tests.crashpoints.points import listed, placed
-from tests.crashpoints.run import open_theatre
-from tests.crashpoints.stories import STORIES
+import asyncio
 
-SUCCESS = STORIES[0]
-SAMPLE = (
-    ("intake/drain.py", "self._handler.handle(tx", "after"),  # the purchase is written, and not committed
-    ("generation/submit.py", "self._tools.provider.submit(submission)", "after"),  # billed; nobody knows the task
-    ("generation/effects.py", "await tx.ledger.capture(", "after"),  # taken, and not committed
-    ("delivery/courier.py", "await self._dispatch(row)", "after"),  # sent; nobody has noted it
-)
+import pytest
+
+from kiebot.engines import Engines
+from tests.crashpoints.mutants import MUTANTS
+from tests.crashpoints.points import listed, placed
+from tests.crashpoints.stories import STORIES
+from tests.crashpoints.troupe import Job, open_troupe
+
+HANDLED = ("intake/drain.py", "self._handler.handle(tx", "after")  # the purchase is written, and not committed
+SUBMITTED = (
+    "generation/submit.py",
+    "self._tools.provider.submit(submission)",
+    "after",
+)  # billed; nobody knows the task
+CAPTURED = ("generation/effects.py", "await tx.ledger.capture(", "after")  # taken, and not committed
+SENT = ("delivery/results.py", "await self._post_best(", "after")  # it stands in the chat; nobody has noted it
+DECIDED = ("delivery/courier.py", "await self._dispatch(row)", "before")  # not sent yet
 
 
 def test_every_await_of_the_engine_is_listed_once() -> None:
@@ -19,14 +26,29 @@ def test_every_await_of_the_engine_is_listed_once() -> None:
     assert len(points) == len(set(points)) > 500
 
 
-async def test_wherever_the_engine_ends_another_replica_brings_the_generation_to_one_end(
-    database_url: str, engines: Engines, redis_prefix: str
-) -> None:
+def test_every_story_has_a_name_of_its_own() -> None:
+    names = [story.name for story in STORIES]
+    assert len(names) == len(set(names))
+
+
+async def test_wherever_the_engine_ends_another_replica_brings_the_generation_to_one_end(engines: Engines) -> None:
     """A sample; all of them: `./dev soak crashpoints`."""
-    broken = []
-    async with open_theatre(database_url, engines.redis_url, redis_prefix) as theatre:
-        for place in SAMPLE:
-            played = await theatre.plays(SUCCESS, placed(*place))
-            if played.wrong or not played.was_killed:
-                broken.append((place, played))
-    assert broken == []
+    async with open_troupe(engines.database_url, engines.redis_url, "sample", size=1) as troupe:
+        jobs = [Job("success", placed(*place)) for place in (HANDLED, SUBMITTED, CAPTURED, SENT)]
+        played = await asyncio.gather(*(troupe.play(job) for job in jobs))
+    assert [(job, each) for job, each in zip(jobs, played, strict=True) if each.wrong or not each.was_killed] == []
+    assert [each.repeats for each in played] == [0, 0, 0, 1]  # sent and not noted: the one thing that happens twice
+
+
+@pytest.mark.parametrize(("mutant", "place"), [("resubmit", SUBMITTED), ("mark-first", DECIDED)])
+async def test_a_broken_rule_is_found(mutant: str, place: tuple[str, str, str], engines: Engines) -> None:
+    prefix = f"mutant_{mutant.replace('-', '_')}"
+    async with open_troupe(engines.database_url, engines.redis_url, prefix, size=1, mutant=mutant) as troupe:
+        played = await troupe.play(Job("success", placed(*place, mutant=mutant)))
+    assert played.was_killed
+    assert played.wrong
+
+
+def test_a_mutant_breaks_a_rule_that_still_stands_there() -> None:
+    for name in MUTANTS:
+        assert listed(name)

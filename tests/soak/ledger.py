@@ -95,7 +95,9 @@ def _database(loop: asyncio.AbstractEventLoop, url: str, name: str) -> AsyncEngi
         async with server.connect() as connection:
             await connection.execute(text(f"CREATE DATABASE {name}"))
         await server.dispose()
-        engine = make_engine(make_url(url).set(database=name).render_as_string(hide_password=False), pool_size=2)
+        # Each savepoint is a statement of its own: they must not drive the real ones out of the cache.
+        own = make_url(url).set(database=name).update_query_dict({"prepared_statement_cache_size": "2000"})
+        engine = make_engine(own.render_as_string(hide_password=False), pool_size=1)
         await migrate(engine)
         return engine
 

@@ -367,14 +367,12 @@ def walk(
 
     Raises: whatever a step found broken.
     """
-    connection = loop.run_until_complete(_connected(engine))
 
     def open_books() -> Books:
-        loop.run_until_complete(connection.execute(_LET_AGE))
-        return Books(loop, connection)
+        return Books(loop, loop.run_until_complete(_begun(engine)))
 
-    def close_books(_: Books) -> None:
-        loop.run_until_complete(connection.rollback())
+    def close_books(books: Books) -> None:
+        loop.run_until_complete(books.connection.close())  # which rolls back
 
     class Walk(LedgerWalk):
         pass
@@ -389,11 +387,11 @@ def walk(
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )
-    try:
-        run_state_machine_as_test(seeded(seed)(Walk), settings=chosen, _min_steps=steps - 1)
-    finally:
-        loop.run_until_complete(connection.close())
+    run_state_machine_as_test(seeded(seed)(Walk), settings=chosen, _min_steps=steps - 1)
 
 
-async def _connected(engine: AsyncEngine) -> AsyncConnection:
-    return await engine.connect()
+async def _begun(engine: AsyncEngine) -> AsyncConnection:
+    """For one sequence: the connection numbers its savepoints from 1 again, and finds their statements prepared."""
+    connection = await engine.connect()
+    await connection.execute(_LET_AGE)
+    return connection

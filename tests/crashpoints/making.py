@@ -1,0 +1,178 @@
+"""Stories of submitting, watching and settling."""
+
+from __future__ import annotations
+
+from tests.crashpoints.stage import (
+    EDIT,
+    Stage,
+    Story,
+    fails,
+    fills_in,
+    kie,
+    postgres,
+    presses_create,
+)
+from tests.scenarios.buying import gets_media
+from tests.scenarios.world import World
+
+LATE_RESULT = """
+    SELECT EXISTS (
+        SELECT 1 FROM outbox WHERE kind = 'late_result'
+            AND generation_id = (SELECT id FROM generations WHERE user_id = :user ORDER BY number DESC LIMIT 1)
+    )
+"""
+FAILED = ("failed",)
+_ATTEMPT = "SELECT attempt_id FROM generations WHERE user_id = :user AND state = '{state}'"
+
+
+async def _takes_back(stage: Stage) -> None:
+    """The account is stopped, so that there is something to take back."""
+    await stage.anna.hears(lambda state: any("Take back" in label for label in state.buttons), timeout=10)
+    await stage.presses("Take back")
+
+
+async def _empty_account(world: World) -> None:
+    world.kie.set_credits(0)
+
+
+async def _task_exists(stage: Stage) -> str:
+    """The task of a create whose answer is still on its way; its attempt's id."""
+    await stage.world.until(lambda: bool(_tasks(stage)), timeout=10)
+    return str(await stage.of_mine(_ATTEMPT.format(state="submitting")))
+
+
+def _tasks(stage: Stage) -> list[str]:
+    """Ids of the tasks that this person's prompts have made."""
+    tasks = stage.world.kie.tasks.values()
+    return [task.task_id for task in tasks if str(stage.anna.user_id) in str(task.input)]
+
+
+async def _callback_comes_first(stage: Stage) -> None:
+    """Somebody else hears the callback while the answer to the create is on its way."""
+    attempt = await _task_exists(stage)
+    await stage.knocks(attempt, *_tasks(stage))
+    await stage.beside.hears_knocks()
+
+
+async def _sleeps_through_an_attempt(stage: Stage) -> None:
+    """Its worker slept: another took the generation over, the task failed, and a second attempt is under way."""
+    await _task_exists(stage)
+    await stage.beside.begins(alone=True)
+
+    async def has_second() -> bool:
+        return bool(await stage.of_mine("SELECT max(attempt_no) > 1 FROM generations WHERE user_id = :user"))
+
+    await stage.beside.works(has_second)
+
+
+async def _is_cut_while_submitting(stage: Stage) -> None:
+    await _task_exists(stage)
+    stage.cuts_job()
+
+
+async def _callback_without_a_task(stage: Stage) -> None:
+    attempt = await stage.of_mine(_ATTEMPT.format(state="running"))
+    await stage.knocks(str(attempt), None)
+
+
+async def _has_bought(stage: Stage, story: Story, prompt: str) -> None:
+    """The purchase is over, and then the desk is as it was before: a copy of its row was put back."""
+    await fills_in(stage, story, prompt)
+    facts = {"user": stage.anna.user_id}
+    await stage.world.execute("CREATE TABLE desk AS SELECT * FROM drafts WHERE user_id = :user", **facts)
+    await presses_create(stage)
+    await gets_media(stage.anna)
+    await stage.world.settles()
+    await stage.world.execute("DELETE FROM drafts WHERE user_id = :user", **facts)
+    await stage.world.execute("INSERT INTO drafts SELECT * FROM desk")
+    await stage.world.execute("DROP TABLE desk")
+
+
+async def _presses_again(stage: Stage) -> None:
+    await stage.anna.presses_data(stage.anna.presses_made[-1].data)
+    await stage.pump()
+
+
+async def _has_one_waiting(stage: Stage, story: Story, prompt: str) -> None:
+    """One is accepted and waits for the account; the form of a second is filled in."""
+    stage.world.kie.set_credits(0)
+    await fills_in(stage, story, f"{prompt} the first")
+    await presses_create(stage)
+    await stage.of_mine("SELECT true FROM model_switches WHERE model_id = '*'")
+    await fills_in(stage, story, f"{prompt} the second")
+
+
+async def _account_is_filled(world: World) -> None:
+    world.kie.set_credits(100_000)
+    await world.execute("DELETE FROM model_switches")
+
+
+MAKING = (
+    Story("success"),
+    Story("lost answer", "[[sim:lose=a]]", ends=FAILED),
+    Story("lost answer, found by its callback", "[[sim:lose=a]]", callbacks=True),
+    Story(
+        "lost answer, found too late",
+        "[[sim:lose=a]] [[sim:seconds=1.6]]",
+        callbacks=True,
+        done=LATE_RESULT,
+        ends=FAILED,
+    ),
+    Story("callback of a running task", "[[sim:seconds=0.4]]", callbacks=True),
+    Story("failure", "[[sim:fail=server]]", ends=FAILED),
+    Story("moderated", "[[sim:fail=moderation_prompt]]", ends=FAILED),
+    Story("refused at once", "[[sim:code=422]]", ends=FAILED),
+    Story("asked to wait", before=kie("create", "code_429", "code_455")),
+    Story("polls that fail", before=kie("query", "code_429", "html_502")),
+    Story("cancel", before=_empty_account, act=_takes_back, ends=FAILED),
+    Story("upload", model_id=EDIT),
+    Story("upload that fails at first", model_id=EDIT, before=kie("upload", "html_502")),
+    Story("uploads that are refused", model_id=EDIT, before=kie("upload", "code_400"), ends=FAILED),
+    Story("uploads that never work", model_id=EDIT, before=kie("upload", *["html_502"] * 12), ends=FAILED),
+    Story("uploads the maker could not read", "[[sim:fail=input_fetch]]", model_id=EDIT, ends=FAILED),
+    Story("creates that never work", before=kie("create", *["transient"] * 12), ends=FAILED),
+    Story("result not there", "[[sim:result=late]]"),
+    Story("result lost", "[[sim:dead_result]]", environment={"KIE_PACE": "0.002"}, ends=FAILED),
+    Story("result at a strange place", environment={"KIE_RESULT_HOSTS": "elsewhere.example"}, ends=FAILED),
+    Story("task lost", "[[sim:gap=60]]", environment={"KIE_PACE": "0.002"}, ends=FAILED),
+    Story("more looks than allowed", "[[sim:seconds=0.3]]", environment={"KIE_POLLS_PER_S": "1"}),
+    Story("a task that takes long", "[[sim:seconds=0.3]]", environment={"KIE_PACE": "0.0001"}),
+    Story("a task that never ends", "[[sim:profile=E]]", environment={"KIE_PACE": "0.00001"}, ends=FAILED),
+    Story(
+        "a model that is gone",
+        before=postgres("generations", "INSERT", "NEW.model_id := 'no/such-model'"),
+        ends=FAILED,
+    ),
+    Story(
+        "a model that goes while it works",
+        before=postgres(
+            "generations", "UPDATE", "IF NEW.state = 'running' THEN NEW.model_id := 'no/such-model'; END IF"
+        ),
+        ends=FAILED,
+    ),
+    Story("a mistake of ours", before=postgres("attempts", "INSERT", fails(1))),
+    Story("a mistake that stays", before=postgres("attempts", "INSERT", fails(99)), ends=FAILED),
+    Story("an outage in a step", before=postgres("attempts", "INSERT", fails(1, sqlstate="40001"))),
+    Story("cut off while submitting", "[[sim:lose=b]]", act=_is_cut_while_submitting, ends=FAILED),
+    Story(
+        "a callback before the answer",
+        "[[sim:lose=b]] [[sim:seconds=1]] [[sim:callback=missing]]",
+        callbacks=True,
+        act=_callback_comes_first,
+    ),
+    Story(
+        "a worker that slept",
+        "[[sim:lose=b]] [[sim:fail=server]]",
+        callbacks=True,
+        act=_sleeps_through_an_attempt,
+        ends=FAILED,
+    ),
+    Story("a callback without a task", "[[sim:seconds=0.4]]", callbacks=True, act=_callback_without_a_task),
+    Story("pressed once more later", earlier=_has_bought, moves=_presses_again),
+    Story(
+        "two, and one may run",
+        earlier=_has_one_waiting,
+        before=_account_is_filled,
+        environment={"MAX_RUNNING_PER_USER": "1"},
+    ),
+)
