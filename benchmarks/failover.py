@@ -182,12 +182,12 @@ async def _flushed(rig: Rig, figures: Figures) -> None:
 
 
 async def _clock_back(rig: Rig, figures: Figures) -> None:
-    figures.values.append((await blows.clock_steps_back(rig, rig.lease_key)).took_s)
+    figures.values.append((await blows.clock_steps_back(rig)).took_s)
 
 
 async def _clock_forward(rig: Rig, figures: Figures) -> None:
     async with rig.crowd.talking(RATE):
-        await rig.redis.pexpire(rig.lease_key, 1)
+        await blows.clock_steps_forward(rig)
         figures.values.append(await rig.led(2 * rig.ttl_s))
         await asyncio.sleep(1.0)
 
