@@ -30,6 +30,7 @@ class TermTeller:
         self._replica = replica
         self._untold: deque[tuple[Transition, float]] = deque(maxlen=MOST_UNTOLD)  # and when it happened
         self._news = asyncio.Event()
+        self._is_away = False  # Postgres; said once
 
     def note(self, transition: Transition) -> None:
         self._untold.append((transition, self._clock.monotonic()))
@@ -44,8 +45,11 @@ class TermTeller:
                 await self._clock.sleep(BEGINNING_AFTER_S)
             try:
                 await self._tell_all()
+                self._is_away = False
             except Transient as error:
-                log.info("terms.untold", why=str(error))
+                if not self._is_away:
+                    log.info("terms.untold", why=str(error))
+                self._is_away = True
                 await self._clock.sleep(RETRY_S)
                 self._news.set()
             except Exception:  # a word for operators is never worth a restart
