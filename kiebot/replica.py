@@ -283,10 +283,10 @@ class Replica:
         if self.worker is not None:
             await self._drain(self.worker)
         await self._supervisor.stop("worker")
-        await self._supervisor.stop("terms")
-        await self._terms.settle()
         await self._supervisor.stop("heartbeat")
         await self._heartbeat.leave()
+        await self._supervisor.stop("terms")
+        await self._terms.settle()
         await self._supervisor.stop_all()
         await self._adapters.checkouts.settle()
         await self._adapters.close()

@@ -15,6 +15,7 @@ from kiebot.storage.transaction import Database
 log = structlog.get_logger()
 
 BEGINNING_AFTER_S = 0.5  # the fence and the first poll come first
+END_AFTER_S = 0.1  # another replica's, at that
 RETRY_S = 1.0
 SETTLE_S = 1.0
 MOST_UNTOLD = 50
@@ -30,6 +31,7 @@ class TermTeller:
         self._replica = replica
         self._untold: deque[tuple[Transition, float]] = deque(maxlen=MOST_UNTOLD)  # and when it happened
         self._news = asyncio.Event()
+        self._is_away = False  # Postgres; said once
 
     def note(self, transition: Transition) -> None:
         self._untold.append((transition, self._clock.monotonic()))
@@ -40,12 +42,15 @@ class TermTeller:
         while True:
             await self._news.wait()
             self._news.clear()
-            if self._untold and self._untold[0][0].is_beginning:
-                await self._clock.sleep(BEGINNING_AFTER_S)
+            if self._untold:
+                await self._clock.sleep(BEGINNING_AFTER_S if self._untold[0][0].is_beginning else END_AFTER_S)
             try:
                 await self._tell_all()
+                self._is_away = False
             except Transient as error:
-                log.info("terms.untold", why=str(error))
+                if not self._is_away:
+                    log.info("terms.untold", why=str(error))
+                self._is_away = True
                 await self._clock.sleep(RETRY_S)
                 self._news.set()
             except Exception:  # a word for operators is never worth a restart
@@ -54,8 +59,11 @@ class TermTeller:
 
     async def settle(self) -> None:
         """The replica leaves: what is untold is told within a moment, or never."""
+        if not self._untold:
+            return
         try:
             async with asyncio.timeout(SETTLE_S):
+                await self._clock.sleep(END_AFTER_S)
                 await self._tell_all()
         except (Transient, TimeoutError) as error:
             log.info("terms.untold", why=str(error) or "no answer")
