@@ -43,6 +43,7 @@ from kiebot.jobs.tasks import ArqQueue
 from kiebot.jobs.turnstile import Turnstile
 from kiebot.kie.budget import Budget, create_limit, poll_limit
 from kiebot.kie.client import KieProvider
+from kiebot.kie.replays import Replays
 from kiebot.kie.results import KieResults
 from kiebot.lease.open import open_lease_store
 from kiebot.lease.protocol import LeaseStore
@@ -148,6 +149,7 @@ class Adapters:
             settings.kie_api_key.get_secret_value(), api_url=settings.kie_api_url, upload_url=settings.kie_upload_url
         )
         self.results = KieResults(settings.kie_result_hosts)
+        self.replays = Replays(self.redis, settings.redis_prefix)
 
     def source(self) -> TelegramSource:
         """A poller's own connections, for one term. Closed by whoever asked for it."""
