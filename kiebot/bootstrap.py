@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kiebot.bot.handlers.cancel import is_urgent
+from kiebot.bot.notices import Notices
 from kiebot.bot.receipts import Receipts
 from kiebot.botapi.connection import close_bot, make_bot
 from kiebot.botapi.files import TelegramFiles
@@ -31,6 +32,7 @@ from kiebot.delivery.courier import Courier
 from kiebot.delivery.ports import Renderer
 from kiebot.delivery.results import ResultSender
 from kiebot.engines import Engines, open_engines
+from kiebot.generation.alarm import Operators
 from kiebot.generation.pace import Pace
 from kiebot.generation.service import Generations
 from kiebot.generation.tools import Tools
@@ -180,6 +182,7 @@ class Adapters:
             limits=settings.limits(),
             pace=Pace(scale=settings.kie_pace),
             content_filter=settings.content_filter,
+            operators=Operators(settings.admin_ids, Notices()),
         )
 
     async def close(self) -> None:

@@ -196,7 +196,10 @@ class Submitter:
 
         async def write() -> None:
             async with self._tools.store.transaction() as tx:
-                await tx.generations.switch_off(scope, str(error), "provider", for_s=pause_s * self._tools.pace.scale)
+                for_s = pause_s * self._tools.pace.scale
+                since = await tx.generations.switch_off(scope, str(error), "provider", for_s=for_s)
+                if since is not None and self._tools.operators is not None:
+                    await self._tools.operators.stopped(tx, scope, since, str(error))
 
         await insist(write, self._tools.clock, what="provider.stopped")
 
@@ -245,6 +248,8 @@ class Submitter:
                 attempt_id=generation.attempt_id if of_attempt else None,
                 setback=setback,
             )
+            if isinstance(event, TaskCreated) and self._tools.operators is not None:
+                await self._tools.operators.works(tx, generation.model_id)
         log.info(
             "generation.step",
             generation_id=str(generation.id),

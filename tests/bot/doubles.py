@@ -183,6 +183,9 @@ class FakeSwitches:
     async def turn_on(self, model_id: str) -> bool:
         raise NotKept
 
+    async def stopped(self) -> tuple[int, int]:
+        raise NotKept
+
     async def hurry(self, model_id: str) -> Sequence[Wakeup]:
         raise NotKept
 
