@@ -46,18 +46,18 @@ class ResultSender:
 
     async def send(self, row: Row) -> Sent:
         """Raises what the messenger and the results raise; a result that is gone, too large, or not to be had for a
-        minute becomes a link."""
+        minute becomes a link. What no album has room for is linked to."""
         generation, artifacts, facts = await self._read(row)
-        say = self._renderer.outcome(row.kind, generation, facts)
         urls = [str(url) for url in _list(row.payload.get("urls"))]
+        say = self._renderer.outcome(row.kind, generation, {**facts, "more_urls": urls[ALBUM_MAX:]})
         if row.kind == "failed" or not (urls or artifacts):
             return await self._messenger.send_text(row.chat_id, say.text, say.keyboard)
-        if artifacts and row.payload.get("resent"):
-            return await self._send_again(row.chat_id, artifacts, say)
-        if artifacts:  # an earlier try sent the files and was cut off after it
+        is_resent = bool(row.payload.get("resent"))
+        if artifacts and not is_resent:  # an earlier try sent the files and was cut off after it
             return await self._finish(row, len(artifacts), say)
         try:
-            return await self._send_files(row, generation, urls, say)
+            again = await self._send_again(row.chat_id, artifacts, say) if artifacts else None
+            return again or await self._send_files(row, generation, urls, say)
         except (TooLarge, MediaRefused, FileGone):
             linked = self._renderer.outcome("result_link", generation, {**facts, "urls": urls})
             return await self._messenger.send_text(row.chat_id, linked.text, linked.keyboard)
@@ -75,16 +75,23 @@ class ResultSender:
         facts: dict[str, object] = {**row.payload, "available": balance.available, "charged": charged}
         return generation, artifacts, facts
 
-    async def _send_again(self, chat_id: int, artifacts: Sequence[Artifact], say: Say) -> Sent:
+    async def _send_again(self, chat_id: int, artifacts: Sequence[Artifact], say: Say) -> Sent | None:
+        """By the ids that Telegram gave them. None: it does not take those any more, and nothing was sent."""
         media = [Media(artifact.kind, artifact.file_id) for artifact in artifacts]
-        if _fits_one_message(media, say):
-            return await self._messenger.send_media(chat_id, media[0], say.text, say.keyboard)
         try:
-            await self._messenger.send_album(chat_id, media)
-        except MediaRefused:  # Telegram keeps a silent clip as an animation, which no album takes
-            for item in media:
-                await self._messenger.send_media(chat_id, item, "", ())
-        return await self._messenger.send_text(chat_id, say.text, say.keyboard)
+            sent = await self._post(chat_id, media, say)
+        except MediaRefused:  # also: a silent clip is kept as an animation, which no album takes
+            if len(media) == 2 and len(say.text) <= CAPTION_MAX:
+                return await self._send_pair(chat_id, media[0], media[1], say)
+            return None
+        return await self._with_text(chat_id, media, say, sent)
+
+    async def _send_pair(self, chat_id: int, first: Media, second: Media, say: Say) -> Sent | None:
+        try:
+            await self._messenger.send_media(chat_id, first, "")
+        except MediaRefused:
+            return None
+        return await self._messenger.send_media(chat_id, second, say.text, say.keyboard)
 
     async def _finish(self, row: Row, files: int, say: Say) -> Sent:
         if files == 1 and len(say.text) <= CAPTION_MAX:
@@ -97,10 +104,14 @@ class ResultSender:
             media = [_media(file, _file_name(generation, url, file)) for file, url in zip(files, urls, strict=False)]
             sent, media = await self._post_best(row.chat_id, media, say)
             await self._keep(generation, urls, files, media, sent)
-        if not _fits_one_message(media, say):  # albums carry no buttons, long texts are no captions
-            text = await self._messenger.send_text(row.chat_id, say.text, say.keyboard)
-            return Sent(text.message_id, sent.file_ids)
-        return sent
+        return await self._with_text(row.chat_id, media, say, sent)
+
+    async def _with_text(self, chat_id: int, media: Sequence[Media], say: Say, sent: Sent) -> Sent:
+        """Albums carry no buttons, long texts are no captions: those follow the files."""
+        if _fits_one_message(media, say):
+            return sent
+        text = await self._messenger.send_text(chat_id, say.text, say.keyboard)
+        return Sent(text.message_id, sent.file_ids)
 
     async def _fetched(self, stack: AsyncExitStack, url: str, tries: int) -> Fetched:
         try:
