@@ -15,7 +15,7 @@ from kiebot.errors import KeyReused
 from kiebot.intake.lanes import LaneClaim, Waiting
 from kiebot.ledger.entries import Millicredits
 from kiebot.payments.model import Paid, Payment, Refund, RefundState
-from kiebot.people import DraftRow, User
+from kiebot.people import DraftRow, User, Wishes
 from kiebot.store import ConfirmationRows, LetterRows, StatisticsRows, WorkRows
 from kiebot.wakeups import Deliver, Drain, Wakeup
 from tests.bot.tables import NOW, NotKept, Tables
@@ -156,6 +156,12 @@ class FakeUsers:
     async def choose_language(self, user_id: int, language: str) -> None:
         self._tx.tables.users[user_id] = replace(self._tx.tables.users[user_id], language=language)
         self._tx.tables.chosen.add(user_id)
+
+    async def wishes(self, user_id: int) -> Wishes:
+        return self._tx.tables.wishes.get(user_id, Wishes())
+
+    async def wish(self, user_id: int, wishes: Wishes) -> None:
+        self._tx.tables.wishes[user_id] = wishes
 
     async def blocked_bot(self, user_id: int) -> None:
         self._tx.tables.blocked.add(user_id)

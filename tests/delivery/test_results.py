@@ -16,15 +16,15 @@ from kiebot.simulators.media import MediaSpec, make_media
 from kiebot.simulators.telegram.journal import Call
 from tests.delivery.conftest import CHAT, Office
 
-SENDS = ("sendPhoto", "sendVideo", "sendAnimation", "sendDocument", "sendMediaGroup", "sendMessage")
+SENDS = ("sendPhoto", "sendVideo", "sendAnimation", "sendAudio", "sendDocument", "sendMediaGroup", "sendMessage")
 
 
-async def made(office: Office, count: int, *, kind: str = "z-image", **inputs: object) -> Generation:
+async def made(office: Office, count: int, *, kind: str = "z-image") -> Generation:
     """Made and delivered."""
     office.telegram.user(CHAT)
     office.rig.kie.switches.urls = count
     await office.rig.grant(10_000)
-    generation = await office.rig.settles((await office.rig.order(kind, **inputs)).id)
+    generation = await office.rig.settles((await office.rig.order(kind)).id)
     await office.courier.deliver(CHAT)
     assert await office.waiting() == 0
     return generation
