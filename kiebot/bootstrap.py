@@ -50,6 +50,7 @@ from kiebot.kie.results import KieResults
 from kiebot.lease.open import open_lease_store
 from kiebot.lease.protocol import LeaseStore
 from kiebot.payments.checkout import Checkout
+from kiebot.payments.providers import Providers
 from kiebot.payments.refunds import Refunds
 from kiebot.settings import Settings
 from kiebot.storage.engine import close_engine, make_engine
@@ -137,14 +138,13 @@ class Adapters:
         )
         self.setup = TelegramSetup(self.telegram)
         self.messenger = TelegramMessenger(self.telegram)
-        self.stars = TelegramStars(self.telegram)
+        terms = settings.payment_terms()
+        self.payment_providers = Providers(TelegramStars(self.telegram, terms))
         # Connections of their own: a payer waits ten seconds at most, and uploads may keep all others for longer.
         self.counter = make_bot(
             self._token, api_url=settings.telegram_api_url, replica=settings.replica_id, pool_size=8
         )
-        self.checkouts = CheckoutDesk(
-            Checkout(TelegramStars(self.counter), Receipts(), settings.payment_terms().key, self.clock)
-        )
+        self.checkouts = CheckoutDesk(Checkout(TelegramStars(self.counter, terms), Receipts(), terms.key, self.clock))
         self.files = TelegramFiles(self.telegram)
         self.updates = UpdateReader(is_urgent)
         self.provider = KieProvider(
@@ -223,7 +223,7 @@ class Services:
         )
         self.drainer = Drainer(database, handler, self.courier, owner, clock, adapters.gate)
         self.generations = Generations(adapters.tools())
-        self.refunds = Refunds(database, adapters.stars, Receipts(), clock)
+        self.refunds = Refunds(database, adapters.payment_providers, Receipts(), clock)
 
     async def drain(self, lane: str) -> None:
         await self.drainer.drain(lane)

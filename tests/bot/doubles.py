@@ -234,6 +234,9 @@ class FakePayments:
     async def get(self, provider: str, charge_id: str) -> Payment | None:
         return self._tx.tables.payments.get((provider, charge_id))
 
+    async def of_charge(self, charge_id: str) -> list[Payment]:
+        return [each for each in self._tx.tables.payments.values() if each.charge_id == charge_id]
+
     async def of_user(self, user_id: int, *, most: int) -> list[Paid]:
         mine = [Paid(each, NOW) for each in self._tx.tables.payments.values() if each.user_id == user_id]
         return mine[::-1][:most]
