@@ -16,6 +16,7 @@ from kiebot.errors import AccountStopped, ModelPaused, OutcomeUnknown, Permanent
 from kiebot.generation.catalog import model_by_id
 from kiebot.generation.checks import media_refs, request_input, with_urls
 from kiebot.generation.effects import apply, look_later
+from kiebot.generation.lengths import kinds_to_measure, metered, problem_of
 from kiebot.generation.machine import AnswerLost, Begun, Broke, Event, NotCreated, TaskCreated
 from kiebot.generation.model import Claim, Generation, State
 from kiebot.generation.ports import Submission, Upload, UserFile
@@ -32,6 +33,14 @@ MODEL_OFF_WAIT_S = 60.0
 MODEL_PAUSE_S = 300.0
 MAX_SETBACKS = 8
 ANSWER_WITHIN_S = 80.0  # createTask has 65 seconds; nobody calls its answer lost before, unless its worker is dead
+
+
+class _NotAsSold(Exception):
+    """A file is longer than its sender said when the price was named; `reason` as in Broke."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Submitter:
@@ -56,6 +65,9 @@ class Submitter:
             return
         except Permanent as error:
             await self._apply(generation, claim, Broke("input_fetch", str(error)))
+            return
+        except _NotAsSold as error:
+            await self._apply(generation, claim, Broke(error.reason))
             return
         # Asked last: between this yes and the call there is nothing that takes long, so that the call counts when it
         # was let through and not a slow upload later.
@@ -92,22 +104,32 @@ class Submitter:
         return False
 
     async def _uploaded(self, generation: Generation, model: Model) -> dict[str, str]:
-        """file_id -> URL for every file of the user's. Repeatable: what is fresh is not uploaded again."""
-        uploads = dict(generation.uploads)
+        """file_id -> URL for every file of the user's. Repeatable: what is fresh is not uploaded again.
+
+        Raises: _NotAsSold, before anything is made of them.
+        """
+        uploads, kinds = dict(generation.uploads), kinds_to_measure(model, generation.inputs)
         now = generation.read_at or self._tools.clock.now()
         for ref in media_refs(model, generation.inputs):
             file_id = str(ref["file_id"])
             if _is_fresh(uploads.get(file_id), now):
                 continue
-            uploads[file_id] = {"url": await self._upload(ref), "at": now.isoformat()}
+            uploads[file_id] = await self._upload(ref, kinds.get(file_id)) | {"at": now.isoformat()}
             async with self._tools.store.transaction() as tx:
                 await tx.generations.set_uploads(generation.id, uploads)
-        return {file_id: str(facts["url"]) for file_id, facts in uploads.items() if isinstance(facts, Mapping)}
+        known = {file_id: facts for file_id, facts in uploads.items() if isinstance(facts, Mapping)}
+        real_s = {file_id: facts["seconds"] for file_id, facts in known.items() if "seconds" in facts}
+        if (problem := problem_of(model, generation.inputs, real_s)) is not None:
+            raise _NotAsSold(problem)
+        return {file_id: str(facts["url"]) for file_id, facts in known.items()}
 
-    async def _upload(self, ref: Mapping[str, object]) -> str:
+    async def _upload(self, ref: Mapping[str, object], kind: str | None) -> dict[str, object]:
+        """Its URL; of a file whose length is billed (`kind` is given) its real seconds too."""
         file = _user_file(ref)
-        async with self._tools.files.open(file) as content:
-            return await self._tools.provider.upload(Upload(content, file.file_name, file.mime, file.size_bytes))
+        async with self._tools.files.open(file) as content, metered(content) as meter:
+            passed = content if kind is None else meter.content()
+            url = await self._tools.provider.upload(Upload(passed, file.file_name, file.mime, file.size_bytes))
+            return {"url": url} if kind is None else {"url": url, "seconds": await meter.seconds(kind)}
 
     async def _upload_failed(self, generation: Generation, claim: Claim, error: Transient) -> None:
         """Uploads may be repeated, but not for ever: the user waits."""
@@ -174,7 +196,10 @@ class Submitter:
 
         async def write() -> None:
             async with self._tools.store.transaction() as tx:
-                await tx.generations.switch_off(scope, str(error), "provider", for_s=pause_s * self._tools.pace.scale)
+                for_s = pause_s * self._tools.pace.scale
+                since = await tx.generations.switch_off(scope, str(error), "provider", for_s=for_s)
+                if since is not None and self._tools.operators is not None:
+                    await self._tools.operators.stopped(tx, scope, since, str(error))
 
         await insist(write, self._tools.clock, what="provider.stopped")
 
@@ -223,6 +248,8 @@ class Submitter:
                 attempt_id=generation.attempt_id if of_attempt else None,
                 setback=setback,
             )
+            if isinstance(event, TaskCreated) and self._tools.operators is not None:
+                await self._tools.operators.works(tx, generation.model_id)
         log.info(
             "generation.step",
             generation_id=str(generation.id),

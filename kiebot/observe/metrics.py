@@ -155,7 +155,17 @@ class Metrics:
         self.kie_request_seconds = self._histogram(
             "kie_request_seconds", "how long KIE took to answer", CALL_S, ["endpoint"]
         )
+        self.callbacks = self._counter(
+            "callbacks_total",
+            "KIE's callbacks: taken, replayed, later, unknown (no such attempt), or why they were refused: "
+            "forged, stale, unsigned, malformed, too_large",
+            ["outcome"],
+        )
         self.kie_credits = self._asked("kie_credits", "credits left on the KIE account, when last asked")
+        self.provider_stopped = self._asked(
+            "provider_stopped", "1 while nothing is made, by KIE's or an admin's word, of the cluster; else 0"
+        )
+        self.models_off = self._asked("models_off", "models switched off by KIE or an admin, of the cluster")
         self.telegram_requests = self._counter(
             "telegram_requests_total", "requests to Telegram other than getUpdates", ["method", "outcome"]
         )

@@ -150,6 +150,8 @@ users = Table(
     _at("seen_at", now=True),
     _at("blocked_bot_at"),
     _at("banned_at"),
+    Column("hides_media", Boolean, nullable=False, server_default=text("false")),  # behind a spoiler
+    Column("wants_files", Boolean, nullable=False, server_default=text("false")),  # not as pictures and videos
 )
 
 drafts = Table(

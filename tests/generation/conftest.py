@@ -29,6 +29,15 @@ from kiebot.wakeups import Advance, Wakeup
 ANNA = 7
 
 
+def an_order(model_id: str = "z-image", key: str | None = None, **inputs: object) -> Order:
+    model = model_by_id(model_id)
+    assert model is not None
+    filled = {"prompt": "a cat on a tram", **inputs}
+    priced = quote(model, filled, markup=2)
+    quoted = Quoted(priced.cost_millicredits, priced.price_millicredits, priced.is_maximum)
+    return Order(uuid4(), key or str(uuid4()), ANNA, 70, model_id, filled, quoted, "en")
+
+
 class Unlimited:
     """A budget that never makes anybody wait, and remembers refusals."""
 
@@ -96,12 +105,7 @@ class Rig:
             await tx.ledger.grant(f"g{uuid4()}", ANNA, credits * 1000, reason="test", actor="test")
 
     async def order(self, model_id: str = "z-image", key: str | None = None, **inputs: object) -> Generation:
-        model = model_by_id(model_id)
-        assert model is not None
-        filled = {"prompt": "a cat on a tram", **inputs}
-        priced = quote(model, filled, markup=2)
-        quoted = Quoted(priced.cost_millicredits, priced.price_millicredits, priced.is_maximum)
-        order = Order(uuid4(), key or str(uuid4()), ANNA, 70, model_id, filled, quoted, "en")
+        order = an_order(model_id, key, **inputs)
         async with self.database.transaction() as tx:
             return await accept(tx, order, self.tools.limits)
 

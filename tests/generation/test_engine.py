@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import pytest
 
-from kiebot.errors import Refused
-from kiebot.generation.model import State
-from kiebot.generation.service import cancel
+from kiebot.errors import KeyReused, Refused
+from kiebot.generation.model import Quoted, State
+from kiebot.generation.service import accept, cancel
 from kiebot.generation.tools import Limits
-from tests.generation.conftest import ANNA, Rig, Unlimited
+from tests.generation.conftest import ANNA, Rig, Unlimited, an_order
 
 
 async def test_a_generation_is_held_made_captured_and_its_result_decided(rig: Rig) -> None:
@@ -56,6 +56,23 @@ async def test_a_lost_answer_is_never_submitted_again_and_the_money_goes_back(ri
     assert await rig.balance() == (10_000, 0)
     assert len(rig.kie.tasks) == 1
     assert await rig.told(generation.id) == ["failed:answer_lost"]
+    await rig.books_are_right()
+
+
+async def test_a_press_that_is_repeated_buys_once_and_one_key_for_two_orders_is_a_bug(rig: Rig) -> None:
+    await rig.grant(100)
+    first = await rig.order(key="press", image_size=1.0)
+    assert (await rig.order(key="press", image_size=1.0)).id == first.id
+    for other in ({"image_size": 2.0}, {"model_id": "qwen/text-to-image"}):
+        with pytest.raises(KeyReused):
+            await rig.order(key="press", **other)
+    dearer = replace(an_order(key="press", image_size=1.0), quote=Quoted(800, 1610))
+    stranger = replace(an_order(key="press", image_size=1.0), user_id=8)
+    for order in (dearer, stranger):
+        with pytest.raises(KeyReused):
+            async with rig.database.transaction() as tx:
+                await accept(tx, order, rig.tools.limits)
+    assert await rig.balance() == (98_400, 1600)
     await rig.books_are_right()
 
 
