@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import structlog
 
 from tests.simulation.many import be_quiet
 from tests.simulation.mutants import MUTANTS, Mutant
@@ -15,11 +12,8 @@ QUICK = 60  # seeds
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    before = structlog.get_config()
+def quiet() -> None:
     be_quiet()
-    yield
-    structlog.configure(**before)
 
 
 @pytest.mark.parametrize("first", range(0, 200, 10))
