@@ -29,6 +29,7 @@ log = structlog.get_logger()
 
 UPLOAD_LIVES = timedelta(hours=20)  # the provider keeps uploads for 24 hours; a job must still read them
 SLOT_WAIT_S, MAX_SLOT_WAIT_S = 15.0, 600.0  # a slot that comes free wakes the next one; this is the fallback
+NEAR_S, EARLY_S = 1.0, 0.5  # a turn so near is waited for; who is told a later one comes back that much earlier
 MODEL_OFF_WAIT_S = 60.0
 MODEL_PAUSE_S = 300.0
 MAX_SETBACKS = 8
@@ -71,7 +72,7 @@ class Submitter:
             return
         # Asked last: between this yes and the call there is nothing that takes long, so that the call counts when it
         # was let through and not a slow upload later.
-        if (wait_s := await self._tools.create_budget.take(str(generation.id), generation.due_at)) > 0:
+        if (wait_s := await self._until_its_turn(generation)) > 0:
             await self._later(generation, claim, wait_s)
             return
         await self._call(generation, claim, model, urls)
@@ -83,6 +84,16 @@ class Submitter:
         wait_s = self._tools.pace.orphan_wait_s(model) if can_turn_up and model is not None else None
         log.warning("attempt.outcome_unknown", generation_id=str(generation.id), why=why)
         await self._settle(generation, claim, AnswerLost(can_turn_up), due_in_s=wait_s, error=why)
+
+    async def _until_its_turn(self, generation: Generation) -> float:
+        """0 when its create may go out now, else when to come back. A near turn is waited for: the way through the
+        queue takes its time, and the quota would lie idle meanwhile."""
+        until = self._tools.clock.monotonic() + NEAR_S
+        while True:
+            wait_s = await self._tools.create_budget.take(str(generation.id), generation.due_at)
+            if wait_s <= 0 or self._tools.clock.monotonic() + wait_s > until:
+                return max(wait_s - EARLY_S, wait_s / 2)
+            await self._tools.clock.sleep(wait_s)
 
     async def _reason_to_wait(self, generation: Generation) -> float:
         """0, or the seconds until it is worth asking again. Takes one of the user's running slots."""

@@ -261,6 +261,22 @@ async def test_the_budget_is_asked_after_the_uploads_and_told_of_the_answer(rig:
     assert budget.events == ["uploading", "let through", "answered"]
 
 
+async def test_whose_turn_is_near_waits_for_it_and_whose_is_not_comes_back_a_little_early(rig: Rig) -> None:
+    """The way through the queue takes its time, and the quota would lie idle meanwhile."""
+    budget = rig.tools.create_budget
+    assert isinstance(budget, Unlimited)
+    await rig.grant(10)
+    near, far = await rig.order(), await rig.order()
+    budget.waits = [0.05, 0.02]
+    await rig.engine.advance(near.id)
+    assert (await rig.read(near.id)).state is State.RUNNING
+    budget.waits = [30.0]
+    rig.queue.wakeups.clear()
+    await rig.engine.advance(far.id)
+    (wakeup,) = rig.advances()
+    assert wakeup.delay_s == pytest.approx(29.5)
+
+
 async def test_a_knock_lets_its_generation_go_before_those_of_which_nothing_is_known(rig: Rig) -> None:
     rig = rig.with_callbacks()
     await rig.grant(10)
