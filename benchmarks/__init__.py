@@ -9,6 +9,10 @@
 - `handovers`: two hundred changes of the leader among twenty candidates (five minutes).
 - `sending`: the share of Telegram's thirty messages a second that 1, 2 and 4 senders reach together, and their 429s.
 - `holds`: the one statement of a hold through the repository, against bare asyncpg.
+- `engine`: the promises about generations, each with a verdict (a quarter of an hour): `creates`, how much of KIE's
+  creates 1, 2 and 4 replicas reach together and in whose order; `resume`, how soon a killed replica's generations go
+  on; `running`, what a generation costs that is under way at KIE; and `holds` and `sending`.
+- `flood`: what others notice while one person sends a thousand updates a second.
 - `queue`: the job queue alone, no-op jobs (also `python benchmarks/job_queue.py`).
 - `intake`: 100,000 updates wait at Telegram: how soon they are safe, in what memory, and whether each is answered once
   (a quarter of an hour; not part of all).
@@ -21,10 +25,11 @@ fresh embedded engines with fsync. Compared are, on the same simulator with the 
 - **plain**: python-telegram-bot alone, one process, the very same handlers, all state in dicts (`rig/plain.py`). It
   forgets everything when it ends and cannot have a second process: its speed is what durability is paid from;
 - **locked**: the plain bot in several processes, one of which polls, by the usual lock in Redis (`rig/locked.py`);
-- **arq**: kiebot's replica with arq's own `Worker` in the place of ours (`rig/replica.py`).
+- **arq**: kiebot's replica with arq's own `Worker` in the place of ours (`rig/replica.py`);
+- for `creates` a fixed share of the quota per process, for `running` a long job per generation (`rig/watchers.py`).
 
-But for `sending`, send limits are switched off on both sides, else at most thirty messages a second would be measured:
-Telegram's number.
+But for `sending` and `flood`, send limits are switched off on both sides, else at most thirty messages a second would
+be measured: Telegram's number.
 The simulator answers within a millisecond or two, which flatters the plain bot: it handles one update at a time, so
 that against the real service each call it makes holds up everybody else's answer.
 

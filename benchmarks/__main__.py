@@ -6,13 +6,30 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Awaitable, Callable
 
 import benchmarks
-from benchmarks import failover, handovers, holds, idle, intake, job_queue, lanes, sending, tap, updates
+from benchmarks import (
+    creates,
+    engine,
+    failover,
+    flood,
+    handovers,
+    holds,
+    idle,
+    intake,
+    job_queue,
+    lanes,
+    resume,
+    running,
+    sending,
+    tap,
+    updates,
+)
 from benchmarks.rig.report import machine
-from benchmarks.rig.stage import open_house
+from benchmarks.rig.stage import House, open_house
 
-COMPARISONS = {
+COMPARISONS: dict[str, Callable[[House, int], Awaitable[object]]] = {
     "tap": tap.compare,
     "updates": updates.compare,
     "lanes": lanes.compare,
@@ -21,7 +38,13 @@ COMPARISONS = {
     "idle": idle.compare,
     "handovers": handovers.compare,
     "intake": intake.compare,
+    "creates": creates.compare,
+    "resume": resume.compare,
+    "running": running.compare,
+    "engine": engine.compare,
+    "flood": flood.compare,
 }
+OF_ENGINE = ("creates", "resume", "running", "sending", "holds")
 
 
 async def compare(names: list[str], rounds: int) -> None:
@@ -48,7 +71,8 @@ def main() -> None:
         is_kept = asyncio.run(failover.compare(options.rounds, options.only))
         print(f"\ntook {time.monotonic() - began:.0f} s")
         sys.exit(0 if is_kept else 1)
-    every = [name for name in COMPARISONS if name != "intake"]  # which takes a quarter of an hour
+    skipped = ("intake", *OF_ENGINE)  # a quarter of an hour; measured by `engine`
+    every = [name for name in COMPARISONS if name not in skipped]
     if names := every if options.name == "all" else [options.name] if options.name in COMPARISONS else []:
         asyncio.run(compare(names, options.rounds or 5))
     if options.name in ("queue", "all"):

@@ -102,7 +102,8 @@ VARIANTS: dict[str, Buy] = {
 }
 
 
-async def compare(house: House, rounds: int) -> None:
+async def compare(house: House, rounds: int) -> dict[str, list[float]]:
+    """Holds per second by variant, round by round."""
     url = await house.database("bench_holds")
     engine = make_engine(url, pool_size=CONNECTIONS, application="benchmark")
     parts = make_url(url)
@@ -127,6 +128,7 @@ async def compare(house: House, rounds: int) -> None:
     _print(found)
     await pool.close()
     await engine.dispose()
+    return found
 
 
 async def _overheard(engine: AsyncEngine, database: Database) -> Overheard:

@@ -63,13 +63,13 @@ async def _watch(house: House, variant: Variant, rounds: int) -> dict[str, list[
         parts = {"holder" if place == holder else "standby": place for place in range(variant.processes)}
         found: dict[str, list[Rest]] = {part: [] for part in parts}
         for _ in range(rounds):
-            seen = await _rests(stage, redis)
+            seen = await observed(stage, redis)
             for part, place in parts.items():
                 found[part].append(seen[place])
         return found
 
 
-async def _rests(stage: Stage, redis: Redis) -> list[Rest]:
+async def observed(stage: Stage, redis: Redis) -> list[Rest]:
     processes = [psutil.Process(pid) for pid in stage.pids]
     places = range(len(processes))
     began, asked = time.monotonic(), await _commands(redis)

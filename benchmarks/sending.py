@@ -37,13 +37,15 @@ class Measured:
     late_ms: float  # the longest gap between two messages
 
 
-async def compare(house: House, rounds: int) -> None:
+async def compare(house: House, rounds: int) -> dict[int, list[Measured]]:
+    """By number of senders, round by round."""
     found: dict[int, list[Measured]] = {senders: [] for senders in SENDERS}
     for _ in range(rounds):
         for senders in SENDERS:
             found[senders].append(await measure(house.engines.redis_url, senders))
     rows = [[str(senders), *_cells(measured)] for senders, measured in found.items()]
     table(f"Sending as fast as allowed for {SECONDS} s", ["senders", "% of 30/s", "429s", "longest gap, ms"], rows)
+    return found
 
 
 async def measure(redis_url: str, senders: int) -> Measured:

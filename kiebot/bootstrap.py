@@ -40,7 +40,8 @@ from kiebot.intake.drain import Drainer, UpdateHandler
 from kiebot.jobs.enqueue import Enqueuer
 from kiebot.jobs.pool import make_pool
 from kiebot.jobs.tasks import ArqQueue
-from kiebot.kie.budget import Budget, Limit, create_limit
+from kiebot.jobs.turnstile import Turnstile
+from kiebot.kie.budget import Budget, create_limit, poll_limit
 from kiebot.kie.client import KieProvider
 from kiebot.kie.results import KieResults
 from kiebot.lease.open import open_lease_store
@@ -115,6 +116,7 @@ class Adapters:
             stores.database_url, pool_size=3, application=f"kiebot {settings.replica_id} intake"
         )
         self.queue = ArqQueue(Enqueuer(self.redis, prefix=settings.redis_prefix))
+        self.gate = Turnstile(self.redis, prefix=settings.redis_prefix)
         self.database = Database(self.engine, self.queue)
         self.inbox = PostgresInbox(self.pulse, settings.bot_id)
         self.lease_store: LeaseStore = open_lease_store(
@@ -158,7 +160,7 @@ class Adapters:
 
     def poll_budget(self) -> Budget:
         key = f"{self.settings.redis_prefix}:kie:poll"
-        return Budget(self.redis, key, Limit(self.settings.kie_polls_per_s, 1.0, 0.2), clock=self.clock)
+        return Budget(self.redis, key, poll_limit(self.settings.kie_polls_per_s), clock=self.clock)
 
     def tools(self) -> Tools:
         settings = self.settings
@@ -205,8 +207,16 @@ class Services:
         clock = adapters.clock
         result_sender = ResultSender(database, adapters.messenger, renderer, adapters.results, clock)
         self.courier = Courier(database, adapters.messenger, result_sender, owner, clock)
-        self.cards = CardKeeper(database, adapters.messenger, renderer, owner, clock)
-        self.drainer = Drainer(database, handler, self.courier, owner, clock)
+        self.cards = CardKeeper(
+            database,
+            adapters.messenger,
+            renderer,
+            owner,
+            clock,
+            create_every_s=10.0 / adapters.settings.kie_create_per_10s,
+            running=adapters.settings.max_running_per_user,
+        )
+        self.drainer = Drainer(database, handler, self.courier, owner, clock, adapters.gate)
         self.generations = Generations(adapters.tools())
         self.refunds = Refunds(database, adapters.stars, Receipts(), clock)
 

@@ -11,13 +11,13 @@ from kiebot.bootstrap import Adapters
 from kiebot.bot.menu import menus
 from kiebot.errors import KiebotError
 from kiebot.intake.poller import Poller, PollerStats
+from kiebot.intake.ports import Conflict
 from kiebot.intake.rush import Rush
+from kiebot.intake.webhook import WebhookKeeper
 from kiebot.lease.term import Term
 
 log = structlog.get_logger()
 
-WEBHOOK_CHECK_S = 60.0
-WEBHOOK_RETRY_S = 5.0
 MENU_AFTER_S = 1.0
 
 
@@ -31,6 +31,7 @@ class Leading:
         self._adapters = adapters
         self._on_rush = on_rush
         self._menu_is_set = False
+        self._webhook = WebhookKeeper(self._ensure_webhook, self._set_menu, clock=adapters.clock)
         self.poller: Poller | None = None
         self._stats = PollerStats()
 
@@ -41,7 +42,7 @@ class Leading:
     async def lead(self, term: Term) -> None:
         """Until cancelled, or until the term is over. Raises what Candidate's work may raise."""
         if self._adapters.settings.bot_mode == "webhook":
-            await self._keep_webhook()
+            return await self._webhook.run(term)
         source = self._adapters.source()
         looking = asyncio.create_task(self._adapters.setup.ensure_polling())  # at once: the fence takes its time, too
         menu = asyncio.create_task(self._set_menu_later())
@@ -78,18 +79,9 @@ class Leading:
         await self._adapters.clock.sleep(MENU_AFTER_S)
         await self._set_menu()
 
-    async def _keep_webhook(self) -> None:
-        """Set it, and look again now and then: somebody may have removed it."""
+    async def _ensure_webhook(self) -> None:
         settings = self._adapters.settings
-        while True:
-            try:
-                await self._adapters.setup.ensure_webhook(settings.webhook_address or "", settings.webhook_secret_value)
-                await self._set_menu()
-            except KiebotError as error:
-                log.error("webhook.not_set", why=str(error))
-                await self._adapters.clock.sleep(WEBHOOK_RETRY_S)
-                continue
-            await self._adapters.clock.sleep(WEBHOOK_CHECK_S)
+        await self._adapters.setup.ensure_webhook(settings.webhook_address or "", settings.webhook_secret_value)
 
     async def _set_menu(self) -> None:
         if self._menu_is_set:
@@ -97,5 +89,5 @@ class Leading:
         try:
             await self._adapters.setup.sync_commands(menus())
             self._menu_is_set = True
-        except KiebotError as error:  # a menu is no reason not to listen
+        except (KiebotError, Conflict) as error:  # a menu is no reason not to listen
             log.warning("commands.not_synced", why=str(error))

@@ -20,7 +20,7 @@ from kiebot.bot.settings import BotSettings
 from kiebot.errors import KiebotError, Permanent, Transient
 from kiebot.gauges import Gauges, note_backlog, note_books, note_transition
 from kiebot.generation.service import Generations
-from kiebot.intake.poller import PollerStats
+from kiebot.intake.poller import PollerStats, PollTiming
 from kiebot.jobs.tasks import functions
 from kiebot.jobs.worker import Worker
 from kiebot.leading import Leading
@@ -66,6 +66,7 @@ class Replica:
             self._adapters.incarnation,
             settings.replica_id,
             self._facts,
+            on_silence=self._postgres_is_silent,
         )
 
     @property
@@ -218,6 +219,15 @@ class Replica:
         )
         self._services = services
         await self.worker.async_run()
+
+    def _postgres_is_silent(self, seconds: float) -> None:
+        """A holder without Postgres cannot take in what it would fetch. Another replica may reach it.
+
+        Counted from the term's begin: without Postgres for anybody the lease does not go round faster than that.
+        """
+        limit_s, candidate, standing = PollTiming().unreachable_s, self._candidate, self.standing
+        if candidate is not None and standing is not None and min(seconds, standing.held_s) > limit_s:
+            candidate.yield_lease(f"postgres has not answered for {seconds:.1f} s")
 
     def _make_room(self, is_rush: bool) -> None:
         """For the poller, by taking few new jobs while Telegram's queue is long."""

@@ -18,9 +18,12 @@ from kiebot.storage.claims import BEAT_EVERY_S
 from kiebot.storage.sweeps import Backlog
 from kiebot.storage.transaction import Database, Transaction
 from kiebot.storage.verify import Breach, verify_unless_another_does
+from kiebot.within import within
 
 log = structlog.get_logger()
 
+BEAT_WITHIN_S = 5.0  # longer ones come too late to hold a claim
+SILENCE_S = 2.5
 LEAVE_S = 2.0
 SWEEP_EVERY_S = 1.0
 PURGE_EVERY_S = 300.0
@@ -31,7 +34,10 @@ ALONE_GRACE_S = 0.5  # rows whose pause has ended: their delayed wake-up may be 
 
 
 class Heartbeat:
-    """Says in Postgres, once a second, that this incarnation lives: its claims hold for as long as it does."""
+    """Says in Postgres, once a second, that this incarnation lives: its claims hold for as long as it does.
+
+    on_silence: called each second while Postgres does not answer, with the seconds since it last did.
+    """
 
     def __init__(
         self,
@@ -40,26 +46,47 @@ class Heartbeat:
         incarnation: UUID,
         name: str,
         facts: Callable[[], Mapping[str, object]],
+        on_silence: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._incarnation = incarnation
         self._name = name
         self._facts = facts
+        self._on_silence = on_silence
+        self._heard_at = clock.monotonic()
 
     async def beat(self) -> None:
-        """Once. Raises: Transient."""
+        """Once. Raises: Transient, after BEAT_WITHIN_S without an answer, too."""
+        await within(BEAT_WITHIN_S, self._beat(), self._clock, what="postgres")
+        self._heard_at = self._clock.monotonic()
+
+    async def _beat(self) -> None:
         async with self._database.single() as tx:
             await tx.replicas.beat(self._incarnation, self._name, self._facts())
 
     async def run(self) -> None:
         """Until cancelled. An outage is passed over: claims then lapse, which is right, for nothing can be written."""
+        self._heard_at = self._clock.monotonic()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._beat_for_ever())
+            group.create_task(self._listen())
+
+    async def _beat_for_ever(self) -> None:
         while True:
             try:
                 await self.beat()
             except Transient as error:
                 log.warning("heartbeat.missed", why=str(error))
             await self._clock.sleep(BEAT_EVERY_S)
+
+    async def _listen(self) -> None:
+        """A beat that has no answer yet tells nothing by itself."""
+        while True:
+            await self._clock.sleep(BEAT_EVERY_S)
+            silent_s = self._clock.monotonic() - self._heard_at
+            if silent_s > SILENCE_S:
+                self._on_silence(silent_s)
 
     async def leave(self) -> None:
         """This incarnation ends: whatever it still claims is free at once. Best effort, within a moment: a frozen

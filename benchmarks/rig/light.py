@@ -71,6 +71,9 @@ class LightHandler:
     async def apologise(self, tx: Any, payload: bytes, error_id: str) -> list[Draft]:
         return []
 
+    async def too_fast(self, tx: Any, payload: bytes) -> list[Draft]:
+        return []
+
 
 def read_notes(path: Path) -> list[Note]:
     """Of one process, in the order of their ends."""

@@ -1,8 +1,11 @@
-"""`kiebot run` as the benchmarks need it: wide send limits; on request arq's own Worker, or a profile of the process.
+"""`kiebot run` as the benchmarks need it: wide send limits, a profile on request, and what it is compared with.
 
-BENCH_WORKER=arq         arq's Worker instead of ours, on the same jobs
+BENCH_WORKER=arq         arq's Worker instead of ours, on the same jobs; "arq alone": nor does a sweeper help it
 BENCH_PROFILE=<file>     cProfile's statistics, written when the process has drained
 BENCH_STATEMENTS=<file>  keeps count of executed statements in <file>.<replica>
+BENCH_BUDGET="fixed share" each process keeps to a fixed share of KIE's creates, as the usual limiter does
+BENCH_SENDING=real       the send limits as they are
+BENCH_GATE=open          nobody is turned away
 BENCH_HANDLER=<file>     a handler that does next to nothing, its notes in <file>.<replica> (light.py)
 """
 
@@ -13,8 +16,11 @@ import cProfile
 import mmap
 import os
 import struct
+import time
+from collections import deque
 from collections.abc import Mapping
 from contextlib import ExitStack
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -30,9 +36,12 @@ from kiebot import bootstrap, replica
 from kiebot.botapi.buckets import Bucket, Limits
 from kiebot.botapi.ratelimit import SharedRateLimiter
 from kiebot.cli import cli
+from kiebot.intake.gate import OpenGate
 from kiebot.jobs.keys import QueueKeys
 from kiebot.jobs.pool import deserialize, serialize
 from kiebot.jobs.worker import JobFunction
+from kiebot.kie.budget import Limit
+from kiebot.sweepers import Sweeper
 
 POLL_DELAY_S = 0.02  # arq's default is 0.5, with which it would be the poll that is measured
 _COUNT = struct.Struct("q")
@@ -105,12 +114,50 @@ def statements(path: Path) -> int:
     return int(_COUNT.unpack(path.read_bytes())[0]) if path.exists() else 0
 
 
+class FixedShare:
+    """What every process may do on its own, when there may be SHARERS of them: so many calls per window."""
+
+    SHARERS = 4
+
+    def __init__(self, _: object, __: str, limit: Limit, **___: object) -> None:
+        self._limit = limit
+        self._calls: deque[float] = deque(maxlen=max(1, limit.calls // self.SHARERS))
+
+    async def take(self, turn: str, since: datetime | None = None) -> float:
+        now, full = time.monotonic(), len(self._calls) == self._calls.maxlen
+        if full and (wait_s := self._calls[0] + self._limit.window_s - now) > 0:
+            return wait_s
+        self._calls.append(now)
+        return 0.0
+
+    async def answered(self, turn: str) -> None: ...
+
+    async def hurry(self, turn: str) -> None: ...
+
+    async def refused(self, *, pause_s: float = 0.0) -> None: ...
+
+
+async def _finds_nothing(_: Sweeper) -> int:
+    return 0
+
+
+def _open_gate(_: object, **__: object) -> OpenGate:
+    return OpenGate()
+
+
 def main() -> None:
     wide = partial(SharedRateLimiter, limits=Limits(_WIDE, _WIDE, _WIDE))
     with ExitStack() as patches:
-        patches.enter_context(patch.object(bootstrap, "SharedRateLimiter", wide))
-        if os.environ.get("BENCH_WORKER") == "arq":
+        if os.environ.get("BENCH_SENDING") != "real":
+            patches.enter_context(patch.object(bootstrap, "SharedRateLimiter", wide))
+        if os.environ.get("BENCH_GATE") == "open":
+            patches.enter_context(patch.object(bootstrap, "Turnstile", _open_gate))
+        if os.environ.get("BENCH_BUDGET") == "fixed share":
+            patches.enter_context(patch.object(bootstrap, "Budget", FixedShare))
+        if os.environ.get("BENCH_WORKER", "").startswith("arq"):
             patches.enter_context(patch.object(replica, "Worker", StockWorker))
+        if os.environ.get("BENCH_WORKER") == "arq alone":
+            patches.enter_context(patch.object(Sweeper, "sweep", _finds_nothing))
         if path := os.environ.get("BENCH_HANDLER"):
             light = LightHandler(Path(f"{path}.{os.environ['REPLICA_ID']}"))
             patches.enter_context(patch.object(replica, "BotHandler", lambda *_: light))

@@ -52,12 +52,14 @@ class Variant:
 
 @dataclass(frozen=True)
 class Stage:
-    """One variant, running: its Telegram, and its database (None: it has none)."""
+    """One variant, running: its Telegram and KIE, its database (None: it has none), what its processes were told."""
 
     variant: Variant
     telegram: TelegramSimulator
+    kie: KieSimulator
     engine: AsyncEngine | None
     directory: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
     pids: list[int] = field(default_factory=list)
 
     def cpu_s(self) -> float:
@@ -91,12 +93,15 @@ class House:
     directory: Path
 
     @asynccontextmanager
-    async def stage(self, variant: Variant, **environment: str) -> AsyncIterator[Stage]:
-        """A variant started on its own simulators, polling; stopped in the end. `environment`: more of it."""
+    async def stage(
+        self, variant: Variant, flood: FloodRules | None = None, /, **environment: str
+    ) -> AsyncIterator[Stage]:
+        """A variant started on its own simulators, polling; stopped in the end. `environment`: more of it; `flood`:
+        Telegram's limits on sending, which are off else."""
         number = next(_numbers)
         directory = self.directory / f"stage{number}"
         directory.mkdir()
-        rules = Rules(flood=FloodRules(is_on=False), keep_messages_per_chat=60, callback_deadline_s=60.0)
+        rules = Rules(flood=flood or FloodRules(is_on=False), keep_messages_per_chat=60, callback_deadline_s=60.0)
         token = make_token(bot_id=8_000_000 + number)
         telegram = TelegramSimulator({token: "kiebot_bot"}, seed=number, rules=rules, journal_keep=1000)
         kie = KieSimulator(api_key="sim-kie-key", seed=number)
@@ -110,7 +115,7 @@ class House:
                 **environment,
             }
             if variant.program != "replica":
-                async with _running(Stage(variant, telegram, None, directory), common) as stage:
+                async with _running(Stage(variant, telegram, kie, None, directory, common)) as stage:
                     yield stage
                 return
             database_url = await self.database(f"bench_{number}")
@@ -119,12 +124,13 @@ class House:
                 "KIE_API_KEY": kie.api_key,
                 "KIE_API_URL": ks.url,
                 "KIE_UPLOAD_URL": ks.url,
+                "KIE_RESULT_HOSTS": ks.url.removeprefix("http://"),
                 "SUPPORT_CONTACT": "@shop_help",
                 "LOG_FORMAT": "json",
                 "BENCH_WORKER": variant.kind,
             }
             engine = make_engine(database_url, pool_size=2, application="benchmark")
-            async with _running(Stage(variant, telegram, engine, directory), common) as stage:
+            async with _running(Stage(variant, telegram, kie, engine, directory, common)) as stage:
                 yield stage
             await engine.dispose()
 
@@ -162,9 +168,9 @@ async def _execute(url: str, statement: str) -> None:
 
 
 @asynccontextmanager
-async def _running(stage: Stage, common: Mapping[str, str]) -> AsyncIterator[Stage]:
+async def _running(stage: Stage) -> AsyncIterator[Stage]:
     program, places = stage.variant.program, range(stage.variant.processes)
-    processes = [await _launch(stage, place, {**common, "REPLICA_ID": f"r{place}"}) for place in places]
+    processes = [await _launch(stage, place) for place in places]
     try:
         await _ready(stage, processes)
         stage.pids.extend(each.pid for each in processes)
@@ -173,14 +179,14 @@ async def _running(stage: Stage, common: Mapping[str, str]) -> AsyncIterator[Sta
         await _stop(processes, signal.SIGTERM if program == "replica" else signal.SIGKILL)
 
 
-async def _launch(stage: Stage, place: int, given: Mapping[str, str]) -> asyncio.subprocess.Process:
+async def _launch(stage: Stage, place: int) -> asyncio.subprocess.Process:
     """In a directory of its own, so that no `.env` of a developer is read."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     program = stage.variant.program
     with (stage.directory / f"{program}{place}.log").open("wb") as output:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", f"benchmarks.rig.{program}"),
-            env={**inherited, **given},
+            env={**inherited, **stage.environment, "REPLICA_ID": f"r{place}"},
             cwd=stage.directory,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,

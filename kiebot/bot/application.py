@@ -36,6 +36,8 @@ from kiebot.texts import language_of
 
 log = structlog.get_logger()
 
+NOTICE_EVERY_S = 60.0
+
 
 class BotHandler:
     """Implements kiebot.intake.drain.UpdateHandler. `bot_id` is the number before the colon of the bot's token."""
@@ -93,6 +95,19 @@ class BotHandler:
         else:
             say = self._renderer.apology(language, error_id)
         return [Draft(chat.id, "say", say_payload(say))]
+
+    async def too_fast(self, tx: Tx, payload: bytes) -> list[Draft]:
+        """A word that the last messages were not read: one a minute, for one to each would be a flood too."""
+        try:
+            update = self._decoded(payload)
+        except Malformed:
+            return []
+        chat, sender = update.effective_chat, update.effective_user
+        if chat is None or sender is None or chat.type != ChatType.PRIVATE:
+            return []
+        say = self._renderer.too_fast(language_of(sender.language_code))
+        minute = int(self._clock.now().timestamp() // NOTICE_EVERY_S)
+        return [Draft(chat.id, "say", say_payload(say), key=f"too_fast:{chat.id}:{minute}")]
 
     def _decoded(self, payload: bytes) -> Update:
         try:

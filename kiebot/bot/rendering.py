@@ -56,6 +56,13 @@ class BotRenderer:
         quoted = to.t("If it happens again, quote {error_id}.", error_id=error_id)
         return Say(f"{sorry}\n\n{quoted}\n{ask_whom(to, self._settings.support_contact)}")
 
+    def too_fast(self, language: str) -> Say:
+        return Say(
+            translator(language).t(
+                "✋ That was too much at once: I have not read your last messages. Wait a little and send them again."
+            )
+        )
+
     def payment_apology(self, language: str, error_id: str) -> Say:
         """For a payment that could not be booked: the Stars were taken, so nothing else may be said."""
         to = translator(language)

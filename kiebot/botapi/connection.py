@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ import httpx
 from telegram.ext import BaseRateLimiter, ExtBot
 
 from kiebot.botapi.request import ApiRequest
+from kiebot.keepalive import noticed_soon
 
 TELEGRAM_API_URL = "https://api.telegram.org"
 REPLICA_HEADER = "X-Replica-Id"
@@ -59,8 +61,9 @@ async def close_bot(bot: ExtBot[Any]) -> None:
     await bot.request.shutdown()
 
 
-def make_request(*, replica: str = "", pool_size: int = _POOL_SIZE) -> ApiRequest:
-    """Connections of their own, `pool_size` at most."""
+def make_request(*, replica: str = "", pool_size: int = _POOL_SIZE, is_waiting: bool = False) -> ApiRequest:
+    """Connections of their own, `pool_size` at most. is_waiting: they wait for answers of half a minute and more, and a
+    Telegram that has gone without a word is to be noticed sooner."""
     hide_tokens()
     name = replica.encode("ascii", "replace").decode()
     return ApiRequest(
@@ -70,8 +73,14 @@ def make_request(*, replica: str = "", pool_size: int = _POOL_SIZE) -> ApiReques
         write_timeout=_WRITE_S,
         media_write_timeout=_MEDIA_WRITE_S,
         pool_timeout=_POOL_S,
+        socket_options=_probing() if is_waiting else None,
         httpx_kwargs={"verify": trusted_roots(), "headers": {REPLICA_HEADER: name} if name else None},
     )
+
+
+def _probing() -> list[tuple[int, int, int]]:
+    options = [(socket.IPPROTO_TCP, option, value) for option, value in noticed_soon().items()]
+    return [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *options]
 
 
 @functools.cache

@@ -132,6 +132,7 @@ class SharedRateLimiter(BaseRateLimiter[int]):
         *,
         limits: Limits | None = None,
         costly: frozenset[str] = COSTLY,
+        exempt: frozenset[str] = EXEMPT,
         max_wait_s: float = 5.0,
         expected_replicas: int = 4,
         max_retries: int = 0,
@@ -140,6 +141,7 @@ class SharedRateLimiter(BaseRateLimiter[int]):
         self._limits = limits or Limits()
         self._key = f"{prefix}:send"
         self._costly = costly
+        self._exempt = exempt
         self._max_wait_s = max_wait_s
         self._max_retries = max_retries
         self._take = redis.register_script(_TAKE)
@@ -165,7 +167,7 @@ class SharedRateLimiter(BaseRateLimiter[int]):
         rate_limit_args: int | None,
     ) -> Result:
         """The call's result, after the wait it needs. Raises: FloodWait, when that is too long; what the call does."""
-        if endpoint in EXEMPT:
+        if endpoint in self._exempt:
             return await callback(*args, **kwargs)
         send = self._send(endpoint, data)
         retries = rate_limit_args or self._max_retries  # the library does not hand on a 0

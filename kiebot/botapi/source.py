@@ -48,7 +48,7 @@ class TelegramSource:
         self._allowed = json.dumps(list(allowed_updates))
         self._margin_s = margin_s
         self._reader = UpdateReader(is_urgent)
-        self._request = make_request(replica=replica, pool_size=_POOL_SIZE)
+        self._request = make_request(replica=replica, pool_size=_POOL_SIZE, is_waiting=True)
 
     async def fetch(self, offset: int, *, timeout_s: int, limit: int = 100) -> list[RawUpdate]:
         """One poll. Confirms everything below `offset`. Cancelling it closes its connection.

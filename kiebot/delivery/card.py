@@ -11,6 +11,7 @@ from kiebot.clock import Clock
 from kiebot.delivery.outbox import Card
 from kiebot.delivery.ports import MessageGone, Messenger, Renderer, Say
 from kiebot.errors import OutcomeUnknown, Permanent, RateLimited, Transient
+from kiebot.generation.catalog import model_by_id
 from kiebot.generation.model import Generation, State
 from kiebot.insist import insist
 from kiebot.store import Store, Tx
@@ -22,14 +23,29 @@ QUIET_S = 3.0  # between two edits of one card: Telegram bears about one message
 
 
 class CardKeeper:
-    """Brings cards to their wanted version. Edits coalesce: only the newest version is sent."""
+    """Brings cards to their wanted version. Edits coalesce: only the newest version is sent.
 
-    def __init__(self, store: Store, messenger: Messenger, renderer: Renderer, owner: UUID, clock: Clock) -> None:
+    Args: create_every_s, the pace at which works leave the queue; running, how many of one user run at once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        messenger: Messenger,
+        renderer: Renderer,
+        owner: UUID,
+        clock: Clock,
+        *,
+        create_every_s: float = 0.5,
+        running: int = 3,
+    ) -> None:
         self._store = store
         self._messenger = messenger
         self._renderer = renderer
         self._owner = owner
         self._clock = clock
+        self._create_every_s = create_every_s
+        self._running = running
 
     async def refresh(self, generation_id: UUID) -> None:
         """Show the newest version, unless another shows it just now or the last edit is too fresh."""
@@ -98,11 +114,18 @@ class CardKeeper:
     async def _facts(self, tx: Tx, generation: Generation) -> dict[str, object]:
         """What the card tells beside the row: the place in the queue, the usual time, the time so far."""
         typical_s = await tx.generations.typical_seconds(generation.model_id)
-        ahead = await tx.generations.ahead_of(generation.id) if generation.state is State.ACCEPTED else 0
+        queue = await self._queue(tx, generation, typical_s) if generation.state is State.ACCEPTED else {}
         since = generation.submitted_at or generation.accepted_at
         elapsed_s = max(0.0, (self._clock.now() - since).total_seconds())
         is_off = generation.state is State.ACCEPTED and await _is_off(tx, generation.model_id)
-        return {"ahead": ahead, "typical_s": typical_s, "elapsed_s": elapsed_s, "is_off": is_off}
+        return {"typical_s": typical_s, "elapsed_s": elapsed_s, "is_off": is_off, **queue}
+
+    async def _queue(self, tx: Tx, generation: Generation, typical_s: float | None) -> dict[str, object]:
+        ahead = await tx.generations.ahead_of(generation.id)
+        model = model_by_id(generation.model_id)
+        usual_s = typical_s or (float(model.expected_seconds) if model else 60.0)
+        wait_s = ahead.wait_s(usual_s, create_every_s=self._create_every_s, running=self._running)
+        return {"ahead": ahead.works, "eta_s": wait_s + usual_s}
 
 
 async def _is_off(tx: Tx, model_id: str) -> bool:

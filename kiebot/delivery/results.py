@@ -12,7 +12,7 @@ import structlog
 from kiebot.clock import Clock
 from kiebot.delivery.outbox import Row
 from kiebot.delivery.ports import Media, MediaRefused, Messenger, Renderer, Say, Sent
-from kiebot.errors import Permanent
+from kiebot.errors import Permanent, Transient
 from kiebot.generation.model import Artifact, Generation
 from kiebot.generation.ports import Fetched, Results, TooLarge
 from kiebot.insist import insist
@@ -25,6 +25,7 @@ PHOTO_MAX_SIDES = 10_000
 PHOTO_MAX_RATIO = 20
 UPLOAD_MAX_BYTES = 50_000_000
 ALBUM_MAX = 10
+FETCH_TRIES = 6  # with the courier's pauses a minute: nothing else reaches the chat meanwhile
 CAPTION_MAX = 1024
 
 
@@ -44,7 +45,8 @@ class ResultSender:
         self._results = results
 
     async def send(self, row: Row) -> Sent:
-        """Raises what the messenger and the results raise; a result that is gone or too large becomes a link."""
+        """Raises what the messenger and the results raise; a result that is gone, too large, or not to be had for a
+        minute becomes a link."""
         generation, artifacts, facts = await self._read(row)
         say = self._renderer.outcome(row.kind, generation, facts)
         urls = [str(url) for url in _list(row.payload.get("urls"))]
@@ -91,7 +93,7 @@ class ResultSender:
 
     async def _send_files(self, row: Row, generation: Generation, urls: Sequence[str], say: Say) -> Sent:
         async with AsyncExitStack() as stack:
-            files = [await self._fetched(stack, url) for url in urls[:ALBUM_MAX]]
+            files = [await self._fetched(stack, url, row.attempts) for url in urls[:ALBUM_MAX]]
             media = [_media(file, _file_name(generation, url, file)) for file, url in zip(files, urls, strict=False)]
             sent, media = await self._post_best(row.chat_id, media, say)
             await self._keep(generation, urls, files, media, sent)
@@ -100,10 +102,14 @@ class ResultSender:
             return Sent(text.message_id, sent.file_ids)
         return sent
 
-    async def _fetched(self, stack: AsyncExitStack, url: str) -> Fetched:
+    async def _fetched(self, stack: AsyncExitStack, url: str, tries: int) -> Fetched:
         try:
             return await stack.enter_async_context(self._results.fetch(url, max_bytes=UPLOAD_MAX_BYTES))
         except Permanent as error:
+            raise FileGone(str(error)) from error
+        except Transient as error:
+            if tries < FETCH_TRIES:
+                raise
             raise FileGone(str(error)) from error
 
     async def _post_best(self, chat_id: int, media: list[Media], say: Say) -> tuple[Sent, list[Media]]:

@@ -16,8 +16,8 @@ from kiebot.demo.evidence import Blow, Evidence, Recorded, Repeat, by_update
 
 _MOST_SHOWN = 5
 
-# How long after a blow its aftermath lasts, seconds. A dead replica's claims are free after four seconds without a
-# heartbeat, and heartbeats come once a second.
+# How long after a blow its aftermath lasts, seconds. A dead replica's claims are free after three and a half seconds
+# without a heartbeat, and heartbeats come once a second.
 CLAIMS_LAPSE_S = 6.0
 WAKEUPS_MAY_BE_LOST = {Blow.KILL: CLAIMS_LAPSE_S, Blow.FREEZE: CLAIMS_LAPSE_S, Blow.FLUSH: 1.0}
 SENDS_MAY_REPEAT = {Blow.KILL: 2.0, Blow.FREEZE: 2.0}

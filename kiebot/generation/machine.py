@@ -57,11 +57,16 @@ class Broke:
 
 
 @dataclass(frozen=True, slots=True)
+class StayedAway:
+    """The task of a lost answer did not turn up in its time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Cancelled:
     """The user changed their mind."""
 
 
-Event = Begun | TaskCreated | NotCreated | AnswerLost | Finished | Broke | Cancelled
+Event = Begun | TaskCreated | NotCreated | AnswerLost | StayedAway | Finished | Broke | Cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,8 @@ def step(state: State, event: Event) -> Step:
         case State.SUBMITTING, AnswerLost():  # no callback can ever tell: give the money back at once
             void = (Void("answer_lost"), Tell("failed", "answer_lost"))
             return State.FAILED, (MarkAttempt(AttemptState.UNKNOWN), *void)
+        case State.UNKNOWN, StayedAway():
+            return State.FAILED, (Void("answer_lost"), Tell("failed", "answer_lost"))
         case ((State.SUBMITTING | State.RUNNING | State.UNKNOWN | State.ACCEPTED), _):
             return _open(state, event)
         case ((State.SUCCEEDED | State.FAILED), _):
@@ -140,7 +147,7 @@ def _open(state: State, event: Event) -> Step:
         case Broke(reason):
             closed = (MarkAttempt(AttemptState.REFUSED),) if state is State.SUBMITTING else ()
             return State.FAILED, (*closed, Void(reason), Tell("failed", reason))
-        case Cancelled() | TaskCreated() | AnswerLost():  # too late to recall, or heard of twice
+        case Cancelled() | TaskCreated() | AnswerLost() | StayedAway():  # too late, heard of twice, at home
             return state, ()
     raise IllegalTransition(f"{type(event).__name__} in {state}")
 

@@ -109,6 +109,18 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """What is to be submitted before a generation that waits: all of it, and its own user's part."""
+
+    works: int
+    own: int
+
+    def wait_s(self, usual_s: float, *, create_every_s: float, running: int) -> float:
+        """About how long until it is submitted: one create after the other, and a user's own works a few at a time."""
+        return self.works * create_every_s + self.own // running * usual_s
+
+
+@dataclass(frozen=True, slots=True)
 class Deferred:
     """When a generation will be looked at again, and the revision that names this wish."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -99,16 +100,25 @@ class Provider(Protocol):
 
 
 class Budget(Protocol):
-    """A quota that all replicas share."""
+    """A quota that all replicas share, and the line of those who wait for it. `turn` names who waits. Never raises."""
 
-    async def take(self) -> float:
-        """0.0: one call may go out now (it is counted). Else the seconds to wait before asking again. Never raises."""
+    async def take(self, turn: str, since: datetime | None = None) -> float:
+        """0.0: one call may go out now (it is counted). Else the seconds after which this turn is to ask again.
+
+        since: whose place in the line it gets, when it asks for the first time: that of who asked then.
+        """
+        ...
+
+    async def answered(self, turn: str) -> None:
+        """The call that was let through has its answer. Without this word it counts for longer."""
+        ...
+
+    async def hurry(self, turn: str) -> None:
+        """This turn goes first: there is news for it."""
         ...
 
     async def refused(self, *, pause_s: float = 0.0) -> None:
-        """The provider said "too many" although the budget allowed it: nothing for `pause_s`, then less for a while.
-
-        Never raises."""
+        """The provider said "too many" although the budget allowed it: nothing for `pause_s`, then less for a while."""
         ...
 
 

@@ -7,11 +7,11 @@ from uuid import UUID
 
 import structlog
 
-from kiebot.errors import Transient
+from kiebot.errors import Permanent, Transient
 from kiebot.generation.effects import apply, look_later
-from kiebot.generation.machine import Broke, Cancelled, Finished, TaskCreated
+from kiebot.generation.machine import Broke, Cancelled, Finished, StayedAway, TaskCreated
 from kiebot.generation.model import Claim, Generation, Order, State
-from kiebot.generation.ports import TaskState
+from kiebot.generation.ports import TaskReport, TaskState
 from kiebot.generation.submit import Submitter
 from kiebot.generation.tools import Limits, Tools
 from kiebot.generation.watch import Watcher
@@ -93,7 +93,7 @@ class Generations:
 
     async def _give_up_orphan(self, generation: Generation, claim: Claim) -> None:
         async with self._tools.store.transaction() as tx:
-            await apply(tx, generation.id, Broke("answer_lost"), ends=claim)
+            await apply(tx, generation.id, StayedAway(), ends=claim)
 
     async def _stumbled(self, generation: Generation, claim: Claim, error: Exception) -> None:
         """A bug of ours: tried again with growing pauses, then given up with the money back."""
@@ -119,7 +119,8 @@ class Generations:
     async def knock(self, attempt_id: UUID, task_id: str | None) -> bool:
         """Somebody called an attempt's callback address. A hint only: what is true is asked of the provider.
 
-        False: there is no such attempt.
+        False: there is no such attempt. Raises: Transient, when nothing can be said of its task yet: whoever called is
+        to call again, because nobody else will ask.
         """
         async with self._tools.store.transaction() as tx:
             owner = await tx.generations.attempt_owner(attempt_id)
@@ -138,15 +139,21 @@ class Generations:
 
     async def _adopt(self, generation: Generation, task_id: str) -> None:
         report = await self._tools.provider.query(task_id)
-        if report.state is TaskState.MISSING:
-            return
+        if report.state is TaskState.MISSING:  # made a moment ago: it may not be seen yet
+            raise Transient("the task of a callback is not to be seen")
         async with self._tools.store.transaction() as tx:
-            await apply(tx, generation.id, TaskCreated(task_id), due_in_s=0.0, attempt_id=generation.attempt_id)
+            adopted = TaskCreated(task_id)
+            applied = await apply(tx, generation.id, adopted, due_in_s=0.0, attempt_id=generation.attempt_id)
+            if (applied.before, applied.generation.state) == (State.SUBMITTING, State.RUNNING):
+                # Its submit may still hang for a minute, and has nothing to add.
+                await tx.generations.free(generation.id)
         log.info("generation.adopted", generation_id=str(generation.id))
 
     async def _receive_gift(self, generation: Generation, task_id: str) -> None:
         report = await self._tools.provider.query(task_id)
-        if report.state is not TaskState.SUCCEEDED or not (report.urls or report.text):
+        if report.state in (TaskState.MISSING, TaskState.RUNNING):
+            raise Transient("the task of a callback has not ended")
+        if report.state is not TaskState.SUCCEEDED or not await self._is_alive(report):
             return
         async with self._tools.store.transaction() as tx:
             await apply(tx, generation.id, TaskCreated(task_id))
@@ -155,9 +162,20 @@ class Generations:
             await apply(tx, generation.id, Finished(report.urls, report.text))
         log.info("generation.orphan_delivered", generation_id=str(generation.id))
 
+    async def _is_alive(self, report: TaskReport) -> bool:
+        """Whether there is something to give. Raises: Transient, when that cannot be said yet."""
+        try:
+            for url in report.urls:
+                await self._tools.results.probe(url)
+        except Permanent as error:
+            log.error("result.unusable", why=str(error))
+            return False
+        return bool(report.urls or report.text)
+
     async def _hurry(self, generation: Generation) -> None:
         if generation.state is not State.RUNNING:
             return
+        await self._tools.poll_budget.hurry(str(generation.id))  # else news would wait behind those who have none
         async with self._tools.store.transaction() as tx:
             deferred = await tx.generations.defer(generation.id, 0.0)
             if deferred is not None:

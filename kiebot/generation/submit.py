@@ -6,6 +6,7 @@ without an answer knows only that the task may exist: it is never sent again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
@@ -36,6 +37,7 @@ ANSWER_WITHIN_S = 80.0  # createTask has 65 seconds; nobody calls its answer los
 class Submitter:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def submit(self, generation: Generation, claim: Claim) -> None:
         """One try to submit. Whatever hinders it leaves the generation accepted, with a time to look again."""
@@ -55,6 +57,11 @@ class Submitter:
         except Permanent as error:
             await self._apply(generation, claim, Broke("input_fetch", str(error)))
             return
+        # Asked last: between this yes and the call there is nothing that takes long, so that the call counts when it
+        # was let through and not a slow upload later.
+        if (wait_s := await self._tools.create_budget.take(str(generation.id), generation.due_at)) > 0:
+            await self._later(generation, claim, wait_s)
+            return
         await self._call(generation, claim, model, urls)
 
     async def answer_lost(self, generation: Generation, claim: Claim, why: str) -> None:
@@ -73,7 +80,7 @@ class Submitter:
                 return MODEL_OFF_WAIT_S * self._tools.pace.scale
             if not generation.holds_slot and not await self._take_slot(tx, generation):
                 return SLOT_WAIT_S
-        return await self._tools.create_budget.take()
+        return 0.0
 
     async def _take_slot(self, tx: Tx, generation: Generation) -> bool:
         """Generation row first, then the wallet: the order every other writer keeps."""
@@ -113,12 +120,13 @@ class Submitter:
         body = request_input(model, with_urls(model, generation.inputs, urls), self._tools.content_filter)
         begun = await self._apply(generation, claim, Begun(), due_in_s=ANSWER_WITHIN_S)
         if begun.state is not State.SUBMITTING or begun.attempt_id is None:
+            await self._tools.create_budget.answered(str(generation.id))
             return  # cancelled in the meantime
         address = self._tools.callback_url
         callback_url = address(begun.attempt_id) if address is not None else None
         submission = Submission(begun.attempt_id, generation.model_id, body, callback_url)
         try:
-            task_id = await self._tools.provider.submit(submission)
+            task_id = await self._submit(submission, str(generation.id))
         except OutcomeUnknown as error:
             await self.answer_lost(begun, claim, str(error))
         except Transient as error:
@@ -127,6 +135,15 @@ class Submitter:
             await self._settle(begun, claim, Broke(error.code, str(error)), error=str(error))
         else:
             await self._created(begun, claim, model, task_id)
+
+    async def _submit(self, submission: Submission, turn: str) -> str:
+        """The budget hears of the answer beside what is done with it: the task id must be written first of all."""
+        try:
+            return await self._tools.provider.submit(submission)
+        finally:
+            telling = asyncio.create_task(self._tools.create_budget.answered(turn))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
 
     async def _created(self, generation: Generation, claim: Claim, model: Model, task_id: str) -> None:
         """The task id is in hand and nowhere else: without it the task is billed and lost."""
@@ -163,7 +180,7 @@ class Submitter:
 
     def _pause(self, generation: Generation, error: Transient) -> float:
         tries = min(generation.setbacks, 6)
-        return max(error.retry_after_s, self._tools.pace.scale * 2.0 * 1.7**tries)
+        return self._tools.pace.scale * max(error.retry_after_s, 2.0 * 1.7**tries)
 
     async def _settle(
         self,

@@ -32,7 +32,7 @@ class Watcher:
         if model is None or generation.task_id is None:
             await self._apply(generation, claim, Broke("model_gone"))
             return
-        wait_s = await self._tools.poll_budget.take()
+        wait_s = await self._tools.poll_budget.take(str(generation.id), generation.due_at)
         if wait_s > 0:
             await self._later(generation, claim, wait_s)
             return
@@ -41,9 +41,8 @@ class Watcher:
         except Transient as error:
             if isinstance(error, RateLimited):
                 await self._tools.poll_budget.refused(pause_s=error.retry_after_s)
-            await self._later(
-                generation, claim, max(error.retry_after_s, self._interval(model, generation)), polled=True
-            )
+            asked_s = self._tools.pace.scale * error.retry_after_s
+            await self._later(generation, claim, max(asked_s, self._interval(model, generation)), polled=True)
             return
         await self._answer(generation, claim, model, report)
 
@@ -85,6 +84,8 @@ class Watcher:
         self, generation: Generation, claim: Claim, report: TaskReport, reason: str | None = None
     ) -> None:
         await self._note_consumed(generation, report)
+        if report.failure == "empty_result" and report.consumed_millicredits is None:
+            await self._suspect_loss(generation)  # a success in the provider's eyes: nothing is refunded
         again = report.retryable and generation.retakes < MAX_RETAKES
         if again and report.failure == "input_fetch":  # the provider could not read our uploads: make new ones
             async with self._tools.store.transaction() as tx:
@@ -106,6 +107,11 @@ class Watcher:
             return
         async with self._tools.store.transaction() as tx:
             await tx.generations.consumed(generation.attempt_id, report.consumed_millicredits)
+
+    async def _suspect_loss(self, generation: Generation) -> None:
+        if generation.attempt_id is not None:
+            async with self._tools.store.transaction() as tx:
+                await tx.generations.suspect_loss(generation.attempt_id)
 
     def _interval(self, model: Model, generation: Generation) -> float:
         jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load, protects nothing

@@ -21,6 +21,7 @@ from kiebot.clock import Clock
 from kiebot.delivery.outbox import Draft, Row
 from kiebot.errors import Transient
 from kiebot.insist import insist
+from kiebot.intake.gate import Gate, OpenGate, sort
 from kiebot.intake.lanes import LaneClaim, Waiting
 from kiebot.observe.metrics import METRICS
 from kiebot.store import Store, Tx
@@ -29,6 +30,7 @@ from kiebot.wakeups import Deliver, Drain, unique
 log = structlog.get_logger()
 
 MOST_PER_DRAIN = 10  # then the lane queues itself at the tail, so that a hot chat does not slow the others
+MOST_OF_A_FLOOD = 200  # claimed at once where most of it is turned away
 MAX_TRIES = 5
 RETRY_PAUSES_S = (0.5, 2.0, 8.0, 20.0)
 UNDO_WITHIN_S = 2.0
@@ -54,6 +56,10 @@ class UpdateHandler(Protocol):
         """What the user is told when the update was given up."""
         ...
 
+    async def too_fast(self, tx: Tx, payload: bytes) -> list[Draft]:
+        """What the user is told when this update, and perhaps many before it, were not read; once in a while only."""
+        ...
+
 
 class Sender(Protocol):
     """The courier, as the drain needs it."""
@@ -68,12 +74,22 @@ class Sender(Protocol):
 class Drainer:
     """Handles updates for one replica. `owner` is its incarnation."""
 
-    def __init__(self, store: Store, handler: UpdateHandler, sender: Sender, owner: UUID, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        handler: UpdateHandler,
+        sender: Sender,
+        owner: UUID,
+        clock: Clock,
+        gate: Gate | None = None,
+    ) -> None:
         self._store = store
         self._handler = handler
         self._sender = sender
         self._owner = owner
         self._clock = clock
+        self._gate: Gate = gate or OpenGate()
+        self._flooded: set[str] = set()  # lanes of which much was turned away the last time
         self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._in_hand: set[str] = set()  # lanes whose claim was answered
 
@@ -85,7 +101,9 @@ class Drainer:
         claim, waiting = claimed
         chats: set[int] = set()
         try:
-            for update in waiting:
+            found = await sort(self._gate, lane, waiting, MOST_PER_DRAIN)
+            await self._turn_away(claim, found.away)
+            for update in found.admitted:
                 if update.not_yet or not await self._work_off(claim, update, chats):
                     break  # order is kept: nothing overtakes an update that is to be tried again
         finally:
@@ -100,8 +118,9 @@ class Drainer:
 
         async def claim() -> tuple[LaneClaim, list[Waiting]] | None:
             again = lane not in self._in_hand
+            most = MOST_OF_A_FLOOD if lane in self._flooded else MOST_PER_DRAIN
             async with self._store.single() as tx:
-                return await tx.lanes.claim(lane, self._owner, most=MOST_PER_DRAIN, again=again)
+                return await tx.lanes.claim(lane, self._owner, most=most, again=again)
 
         async with self._claiming.setdefault(lane, asyncio.Lock()):
             claiming = asyncio.create_task(insist(claim, self._clock, what="lane.claim"))
@@ -151,6 +170,22 @@ class Drainer:
             rows, deliveries = await tx.outbox.add_all(drafts, self._owner)
             tx.wakeups.extend(deliveries)
         return rows
+
+    async def _turn_away(self, claim: LaneClaim, updates: Sequence[Waiting]) -> None:
+        """What the gate did not let through: done, all in one transaction, and a word to the sender."""
+        self._flooded.discard(claim.lane)
+        if not updates:
+            return
+        async with self._store.transaction() as tx:
+            if not await tx.lanes.turn_away(claim, [update.id for update in updates]):
+                return
+            drafts = await self._handler.too_fast(tx, updates[-1].payload)
+            rows, deliveries = await tx.outbox.add_all(drafts, self._owner)
+            tx.wakeups.extend(deliveries)
+        self._flooded.add(claim.lane)
+        METRICS.updates_turned_away.inc(len(updates))
+        log.info("updates.turned_away", lane=claim.lane, count=len(updates))
+        await self._sender.send_claimed(rows)
 
     async def _failed(self, claim: LaneClaim, update: Waiting, error: Exception) -> bool:
         pause_s = RETRY_PAUSES_S[min(update.attempts, len(RETRY_PAUSES_S) - 1)]

@@ -15,6 +15,7 @@ class Waiting:
     payload: bytes
     attempts: int
     not_yet: bool
+    received_at: float = 0.0  # Unix seconds
 
 
 @dataclass(frozen=True, slots=True)

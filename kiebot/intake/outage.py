@@ -33,11 +33,14 @@ class Outage:
         """Whether the last try failed."""
         return self._since is not None
 
-    async def endure(self, term: Term, error: Transient) -> None:
-        """Wait before the next try. Raises: StepDown, when it has lasted; TermOver, when the term ended meanwhile."""
+    async def endure(self, term: Term, error: Transient, *, asked_at: float | None = None) -> None:
+        """Wait before the next try. `asked_at`: when the try that failed began, if it may have been long ago.
+
+        Raises: StepDown, when it has lasted; TermOver, when the term ended meanwhile.
+        """
         now = self._clock.monotonic()
         if self._since is None:
-            self._since = now
+            self._since = now if asked_at is None else asked_at
             log.warning("poller.unreachable", what=self._what, error=str(error))
         left_s = self._since + self._limit_s - now
         if left_s <= 0:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 import structlog
 
@@ -19,6 +20,9 @@ from kiebot.intake.ports import Conflict, FenceRow, Inbox, RawUpdate, UpdateSour
 from kiebot.lease.protocol import StoreUnreachable
 from kiebot.lease.term import Term, TermOver
 from kiebot.wakeups import Drain
+from kiebot.within import within
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +67,7 @@ class PollerStats:
     failures: int = 0  # polls that ended with an error other than a conflict
     wakeup_failures: int = 0
     last_completed_poll_at: datetime | None = None
+    last_asked: tuple[int, float] | None = None  # the offset of the last poll, and when it was sent: monotonic seconds
 
 
 class Poller:
@@ -99,7 +104,6 @@ class Poller:
         self._desk = desk or CheckoutDesk(None)
         self._telegram = self._outage("telegram", _POLITE_RETRY_S)
         self._postgres = self._outage("postgres", _OWN_RETRY_S)
-        self._last_poll: tuple[int, float] | None = None  # offset, when it was sent
         self._conflicts: deque[float] = deque()
         self._alarmed_at: float | None = None
         self._is_refused = False
@@ -132,10 +136,11 @@ class Poller:
     async def _take_fence(self, term: Term) -> FenceRow:
         while True:
             term.check()
+            asked_at = self._clock.monotonic()
             try:
-                fence = await self._inbox.take_fence(term.token, term.replica)
+                fence = await self._within(self._inbox.take_fence(term.token, term.replica))
             except Transient as error:
-                await self._postgres.endure(term, error)
+                await self._postgres.endure(term, error, asked_at=asked_at)
                 continue
             self._postgres.over()
             term.check()  # taking it may have lasted longer than our trust
@@ -167,7 +172,7 @@ class Poller:
             self._is_prepared = True
         await self._keep_apart(offset)
         term.check()
-        self._last_poll = (offset, self._clock.monotonic())
+        self.stats.last_asked = (offset, self._clock.monotonic())
         timeout_s = _SHORT_POLL_S if self._telegram.is_on else self._timing.long_poll_s
         updates = await self._source.fetch(offset, timeout_s=timeout_s)
         self._telegram.over()
@@ -178,9 +183,10 @@ class Poller:
         return updates
 
     async def _keep_apart(self, offset: int) -> None:
-        """Let 0.5 s pass between two polls with the same offset."""
-        if self._last_poll is not None and self._last_poll[0] == offset:
-            wait_s = self._last_poll[1] + self._timing.same_offset_gap_s - self._clock.monotonic()
+        """Let 0.5 s pass between two polls with the same offset, the last one of an earlier term included."""
+        last = self.stats.last_asked
+        if last is not None and last[0] == offset:
+            wait_s = last[1] + self._timing.same_offset_gap_s - self._clock.monotonic()
             if wait_s > 0:
                 await self._clock.sleep(wait_s + 0.01)  # two clocks compare: ours and Telegram's
 
@@ -188,17 +194,22 @@ class Poller:
         """T1, repeated while Postgres is away; then the wake-ups. Only after this may the offset move."""
         while True:
             term.check()
+            asked_at = self._clock.monotonic()
             try:
-                drains = await self._inbox.record(updates, token=term.token)
+                drains = await self._within(self._inbox.record(updates, token=term.token))
             except Fenced:
                 self.stats.fenced_writes += 1
                 raise
             except Transient as error:
-                await self._postgres.endure(term, error)
+                await self._postgres.endure(term, error, asked_at=asked_at)
                 continue
             self._postgres.over()
             self.stats.recorded += len(updates)
             return await self._wake(drains)
+
+    async def _within(self, call: Awaitable[T]) -> T:
+        """A Postgres that is silent for so long is out of reach as much as one that refuses."""
+        return await within(self._timing.unreachable_s, call, self._clock, what="postgres")
 
     async def _wake(self, drains: Sequence[Drain]) -> None:
         if not drains:

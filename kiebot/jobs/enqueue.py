@@ -15,6 +15,7 @@ from kiebot.jobs.keys import QueueKeys
 from kiebot.jobs.names import Job
 from kiebot.jobs.pool import OUTAGES, serialize
 
+SOON_MS = 500  # how long a worker rests at least, when it knows of nothing sooner
 BATCH = 500  # jobs per script, so that no script holds up the server for more than a few milliseconds
 
 # Due times are the server's time, as in the claim: replicas' clocks need not agree.
@@ -23,11 +24,12 @@ BATCH = 500  # jobs per script, so that no script holds up the server for more t
 # A job with a place takes one of the place's two ids, for the one in progress may have looked at its row already. Both
 # in progress is rare; then its own id serves.
 _ENQUEUE = (
-    RING_LUA
+    f"local SOON = {SOON_MS}\n"
+    + RING_LUA
     + """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local added, due_now = 0, 0
+local added, due_now, soon = 0, 0, SOON
 local function seat(place, id)
   local free = id
   for _, name in ipairs({place .. ':b', place .. ':a'}) do
@@ -52,6 +54,12 @@ for i = 4, #ARGV, 5 do
     moved = true
   end
   if moved and delay == 0 then due_now = due_now + 1 end
+  if moved and delay > 0 and delay < soon then soon = delay end
+end
+-- Who has seen nothing that falls due so soon rests for longer; who waits for the first one sees to all of them.
+if due_now == 0 and soon < SOON then
+  local first = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if first[2] and tonumber(first[2]) >= now + soon then due_now = 1 end
 end
 ring(KEYS[2], due_now)
 return added

@@ -18,7 +18,7 @@ How the next holder is found (candidate.py, watch.py):
 - the doorbell: a holder that leaves gives the term back and rings; one standby wakes within milliseconds;
 - the connection probe: a holder keeps a subscription open which the kernel closes when the process dies. It counts only
   when that subscription had been seen, or when a renewal is overdue as well;
-- the standby's own clock: a term whose remaining time has not risen for 1.1 TTL is dead although the store may still
+- the standby's own clock: a term whose remaining time has not risen for 1.05 TTL is dead although the store may still
   show it (its host's clock may have been set back).
 
 The last two *seize*: they replace a token judged dead, and only that token.

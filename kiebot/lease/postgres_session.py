@@ -11,9 +11,9 @@ from typing import Any
 
 import asyncpg
 
+from kiebot.keepalive import noticed_soon
 from kiebot.lease.protocol import StoreUnreachable
 
-_KEEPALIVE = {"TCP_KEEPIDLE": 3, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 6000}  # s, s, times, ms
 _ENDED = ("57P01", "57P02", "57P05", "08003", "08006")  # told to go, or gone
 _UNNAMED = ("26000", "42P05")  # a statement prepared in one session was looked for in another
 _LIBRARY_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
@@ -107,9 +107,8 @@ def _keep_alive(connection: Any) -> None:
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE.items():
-        if (option := getattr(socket, name, None)) is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    for option, value in noticed_soon().items():
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def prove_it_is_ours(session: Session, open_another: Callable[[], Awaitable[Session]], timeout_s: float) -> None:

@@ -7,7 +7,6 @@ opposite: a call that ends in time with an answer or an error, on a connection w
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +15,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
+from kiebot.keepalive import noticed_soon
 from kiebot.lease.protocol import StoreUnreachable
-
-_KEEPALIVE = {"TCP_KEEPIDLE": 3, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 6000}  # s, s, times, ms
 
 ConnectionFactory = Callable[[], AbstractConnection]
 
@@ -43,8 +41,7 @@ def connection_factory(url: str, connect_timeout_s: float) -> ConnectionFactory:
         decode_responses=False,
     )
     if not issubclass(make, UnixDomainSocketConnection):
-        known = {getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)}
-        options.update(socket_keepalive=True, socket_keepalive_options=known)
+        options.update(socket_keepalive=True, socket_keepalive_options=noticed_soon())
     return lambda: make(**options)
 
 

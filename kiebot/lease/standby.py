@@ -14,6 +14,7 @@ from kiebot.lease.watch import DeathWatch, Sign
 
 _BELL_WAIT_S = 5.0
 _BACK_OFF_FIRST_S = 0.05
+_JUST_AFTER_S = 0.005  # an instant is looked for when it has surely passed
 
 
 class Standby:
@@ -88,11 +89,14 @@ class Standby:
         return True
 
     async def pause(self) -> None:
-        """Until the doorbell rings or it is time to look again: soon after a look that found something amiss."""
+        """Until the doorbell rings or it is time to look again: soon after a look that found something amiss, and when
+        the lease runs out or has not been renewed for too long."""
         seconds = self._timing.look_s if self._can_probe else max(self._timing.look_s, self._timing.renew_s / 4)
         if self._watch.is_alarmed or self._vanished_at is not None:
             seconds = min(seconds, self._timing.probe_s)
-        await self._sleep_or_bell(seconds * self._rng.uniform(0.9, 1.1))
+        seconds *= self._rng.uniform(0.9, 1.1)
+        due_s = self._watch.due_in_s(self._clock.monotonic()) + _JUST_AFTER_S
+        await self._sleep_or_bell(min(seconds, due_s) if due_s > 0.0 else seconds)
 
     async def back_off(self) -> None:
         """After an error: 50 ms, doubling up to half a renewal interval, with jitter so that replicas do not march."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 from kiebot.lease.protocol import Holder
 from kiebot.lease.term import Timing
+
+_SILENT_TTLS = 1.05  # longer than a lease lives, and soon enough for another to poll within 1.1 TTL
 
 
 class Sign(StrEnum):
@@ -19,12 +22,13 @@ class DeathWatch:
     """Looks at one holder again and again, on the standby's own clock.
 
     Two signs, each enough to seize the term: its liveness connection is gone for `probe_misses` looks in a row during
-    which the remaining time did not rise; or the remaining time has not risen for 1.1 TTL. The second never asks what
+    which the remaining time did not rise; or the remaining time has not risen for 1.05 TTL. The second never asks what
     time the store thinks it is, so it also covers a store whose clock was set back.
     """
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
+        self._silence_s = _SILENT_TTLS * timing.ttl_s
         self._tolerance_s = timing.renew_s / 4  # a renewal lifts the remaining time by about renew_s
         self._token: str | None = None
         self._remaining_s = 0.0
@@ -47,13 +51,22 @@ class DeathWatch:
         """Whether the lease seen last has simply expired by now. (Or is so close to it that it makes no difference.)"""
         return self._remaining_s - (now - self._seen_at) < self._tolerance_s / 2
 
+    def due_in_s(self, now: float) -> float:
+        """Seconds until something is to be seen at the latest: the lease has run out, or was not renewed for too long.
+
+        Infinite when nobody was looked at yet; not above zero when that instant is past."""
+        if self._token is None:
+            return math.inf
+        runs_out_at, given_up_at = self._seen_at + self._remaining_s, self._rose_at + self._silence_s
+        return min(at - now for at in (runs_out_at, given_up_at))
+
     def observe(self, now: float, holder: Holder, connected: bool | None) -> Sign | None:
         """Take one look. `now` is monotonic seconds of the standby, `connected` what the store told of the holder."""
         if holder.token != self._token:
             self._start(now, holder)
         self._note_renewal(now, holder)
         self._note_connection(connected)
-        if now - self._rose_at > 1.1 * self._timing.ttl_s:
+        if now - self._rose_at > self._silence_s:
             return Sign.NOT_RENEWED
         if self._misses >= self._timing.probe_misses and (self._met or self._is_overdue(holder)):
             return Sign.DISCONNECTED
@@ -72,7 +85,8 @@ class DeathWatch:
     def _note_renewal(self, now: float, holder: Holder) -> None:
         expected_s = self._remaining_s - (now - self._seen_at)
         if holder.remaining_s > expected_s + self._tolerance_s:
-            self._rose_at = now
+            # Somewhen since the last look. Of looks far apart that would count a fresh renewal as an old one.
+            self._rose_at = max(self._seen_at, now - self._timing.renew_s / 2)
             self._misses = 0
         self._remaining_s, self._seen_at = holder.remaining_s, now
 

@@ -112,6 +112,9 @@ class Metrics:
         self.inbox_oldest_seconds = self._asked(
             "inbox_oldest_seconds", "age of the oldest update not handled, of the cluster; 0 when none waits"
         )
+        self.updates_turned_away = self._counter(
+            "updates_turned_away_total", "updates not worked on: their chat sent too many at once"
+        )
         self.updates_buried = self._counter("updates_buried_total", "updates given up on; each is a dead letter")
 
     def _describe_jobs(self) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 BEAT_EVERY_S = 1.0
-DEAD_AFTER_S = 4.0  # no heartbeat for so long: its claims are free
+DEAD_AFTER_S = 3.5  # no heartbeat for so long: its claims are free, and found by a sweep within 1.3 s more
 GAP_S = 2.5  # between two heartbeats: from then on the silence of others proves nothing for a while
 QUICK_CLAIM_MAX_S = 120.0
 CLAIM_MAX_S = 420.0  # even a living owner loses a claim it forgot to release: longer than any job may run

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kiebot.generation.model import Artifact, AttemptState, Claim, Deferred, Generation, Order, Quoted, State
+from kiebot.generation.model import Ahead, Artifact, AttemptState, Claim, Deferred, Generation, Order, Quoted, State
 from kiebot.storage.claims import takeable
 
 _COLUMNS = """
@@ -48,6 +48,7 @@ _RELEASE = text("""
     UPDATE generations SET claimed_by = NULL, claimed_at = NULL
     WHERE id = :id AND claimed_by = :owner AND claim_no = :claim_no
 """)
+_FREE = text("UPDATE generations SET claimed_by = NULL, claimed_at = NULL WHERE id = :id")
 # A write that ends a step ends its claim too: the wake-up that follows the commit must not find it still held.
 _END_CLAIM = """claimed_by = CASE WHEN claimed_by = CAST(:owner AS uuid) AND claim_no = :claim_no
             THEN NULL ELSE claimed_by END"""
@@ -76,11 +77,13 @@ _MARK_SLOT = text("""
     WHERE id = :id AND state = 'accepted' AND NOT holds_running_slot RETURNING user_id
 """)
 _UNMARK_SLOT = text("UPDATE generations SET holds_running_slot = false WHERE id = :id")
-# SKIP LOCKED: whoever holds that row now will see to it; waiting for it here could wait in a circle.
+# SKIP LOCKED: whoever holds that row now will see to it; waiting for it here could wait in a circle. What was submitted
+# before waits because the provider said so, not for a slot: two of them would wake each other without a pause.
 _HURRY_NEXT = text("""
     UPDATE generations SET due_at = now(), revision = revision + 1 WHERE id = (
         SELECT id FROM generations
         WHERE user_id = :user_id AND state = 'accepted' AND finished_at IS NULL AND NOT holds_running_slot
+            AND attempt_no = 0
         ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED
     ) RETURNING id, revision
 """)
@@ -114,9 +117,11 @@ _ARTIFACTS = text("""
     SELECT generation_id, position, kind, mime, size_bytes, file_id, url FROM artifacts
     WHERE generation_id = :id ORDER BY position
 """)
+# Another user's works that wait for a running slot of theirs stand behind nobody else's way.
 _AHEAD = text("""
-    SELECT count(*) FROM generations g, (SELECT accepted_at FROM generations WHERE id = :id) AS me
-    WHERE g.state = 'accepted' AND g.accepted_at < me.accepted_at
+    SELECT count(*) AS works, count(*) FILTER (WHERE g.user_id = me.user_id) AS own
+    FROM generations g, (SELECT accepted_at, user_id FROM generations WHERE id = :id) AS me
+    WHERE g.state = 'accepted' AND g.accepted_at < me.accepted_at AND (g.holds_running_slot OR g.user_id = me.user_id)
 """)
 _TYPICAL = text("""
     SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM finished_at - submitted_at))::float8
@@ -178,6 +183,10 @@ class GenerationRepository:
 
     async def release(self, generation_id: UUID, claim: Claim) -> None:
         await self._connection.execute(_RELEASE, {"id": generation_id, **_claim_facts(claim)})
+
+    async def free(self, generation_id: UUID) -> None:
+        """Whoever holds it may not end with it: what they still write finds their claim gone."""
+        await self._connection.execute(_FREE, {"id": generation_id})
 
     async def save(
         self,
@@ -243,7 +252,7 @@ class GenerationRepository:
         await self._connection.execute(_UNMARK_SLOT, {"id": generation_id})
 
     async def hurry_next_of(self, user_id: int) -> tuple[UUID, int] | None:
-        """The user's oldest generation that waits for a slot is due now: its id and new revision."""
+        """The user's oldest generation that waits for its first slot is due now: its id and new revision."""
         row = (await self._connection.execute(_HURRY_NEXT, {"user_id": user_id})).one_or_none()
         return None if row is None else (row.id, row.revision)
 
@@ -302,9 +311,9 @@ class GenerationRepository:
         rows: Sequence[Row[Any]] = (await self._connection.execute(_ARTIFACTS, {"id": generation_id})).all()
         return [Artifact(**row._mapping) for row in rows]
 
-    async def ahead_of(self, generation_id: UUID) -> int:
-        """How many accepted generations wait in front of this one."""
-        return int(await self._connection.scalar(_AHEAD, {"id": generation_id}) or 0)
+    async def ahead_of(self, generation_id: UUID) -> Ahead:
+        """What waits in front of this one."""
+        return Ahead(*(await self._connection.execute(_AHEAD, {"id": generation_id})).one())
 
     async def typical_seconds(self, model_id: str) -> float | None:
         """Median time from submit to success of the last 200, None without history."""

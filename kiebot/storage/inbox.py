@@ -22,9 +22,13 @@ _TAKE_FENCE = text("""
     RETURNING epoch, token, replica
 """)
 
+FORGOTTEN_AFTER = "3 days"  # Telegram keeps an update for a day; its ids may begin anywhere after a quiet week
+
+# An update known already is Telegram's repetition; or its id was used before and is given out again, when nobody was
+# there for days to forget the old row. A new row it is then, with a key of its own.
 # One statement: the fence row is locked FOR SHARE, so a takeover either waits for this batch or makes it find nothing.
-_RECORD = """
-    WITH allowed AS ({allowed}),
+_RECORD = f"""
+    WITH allowed AS ({{allowed}}),
     fresh AS (
         INSERT INTO inbox (bot_id, update_id, lane, payload, urgent)
         SELECT :bot, u.update_id, u.lane, u.payload, u.urgent
@@ -32,7 +36,10 @@ _RECORD = """
             WITH ORDINALITY AS u (update_id, lane, payload, urgent, position)
         WHERE EXISTS (SELECT 1 FROM allowed)
         ORDER BY u.position
-        ON CONFLICT (bot_id, update_id) DO NOTHING
+        ON CONFLICT (bot_id, update_id) DO UPDATE
+        SET id = DEFAULT, lane = excluded.lane, payload = excluded.payload, urgent = excluded.urgent, attempts = 0,
+            received_at = now(), next_at = now(), swept_at = NULL, done_at = NULL, last_error = NULL
+        WHERE inbox.done_at < now() - interval '{FORGOTTEN_AFTER}'
         RETURNING lane
     ),
     marked AS (
@@ -72,6 +79,7 @@ class PostgresInbox:
 
     async def record(self, updates: Sequence[RawUpdate], *, token: str | None) -> list[Drain]:
         """T1 of the data's way. Raises: Fenced (nothing written), Transient (ask Telegram again later)."""
+        updates = list({update.update_id: update for update in reversed(updates)}.values())[::-1]
         facts: dict[str, object] = {
             "bot": self._bot_id,
             "ids": [update.update_id for update in updates],
@@ -97,7 +105,8 @@ _CLAIM = text(f"""
             AND EXISTS (SELECT 1 FROM inbox WHERE lane = :lane AND done_at IS NULL)
         RETURNING claim_no
     )
-    SELECT mine.claim_no, w.id, w.update_id, w.payload, w.attempts, w.next_at > now() AS not_yet
+    SELECT mine.claim_no, w.id, w.update_id, w.payload, w.attempts, w.next_at > now() AS not_yet,
+        extract(epoch FROM w.received_at)::float8 AS received_at
     FROM mine LEFT JOIN LATERAL (
         SELECT * FROM inbox WHERE lane = :lane AND done_at IS NULL ORDER BY urgent DESC, id LIMIT :most
     ) AS w ON true
@@ -122,6 +131,12 @@ _FINISH = text("""
         SELECT 1 FROM lanes WHERE key = :lane AND claimed_by = :owner AND claim_no = :claim_no
     )
     RETURNING id
+""")
+_TURN_AWAY = text("""
+    UPDATE inbox SET done_at = now(), last_error = 'turned away: too many at once'
+    WHERE id = ANY(:ids) AND done_at IS NULL AND EXISTS (
+        SELECT 1 FROM lanes WHERE key = :lane AND claimed_by = :owner AND claim_no = :claim_no
+    )
 """)
 _FAILED = text("""
     UPDATE inbox SET attempts = attempts + 1, last_error = :error,
@@ -157,7 +172,11 @@ class LaneRepository:
         rows = (await self._connection.execute(_CLAIM, facts)).all()
         if not rows:
             return None
-        waiting = [Waiting(r.id, r.update_id, r.payload, r.attempts, r.not_yet) for r in rows if r.id is not None]
+        waiting = [
+            Waiting(r.id, r.update_id, r.payload, r.attempts, r.not_yet, r.received_at)
+            for r in rows
+            if r.id is not None
+        ]
         return LaneClaim(lane, owner, rows[0].claim_no), waiting
 
     async def release(self, claim: LaneClaim) -> None:
@@ -172,6 +191,10 @@ class LaneRepository:
         """Mark the update handled in the transaction that holds its effects. False: another drain has done it."""
         facts = {"id": inbox_id, **_claim_facts(claim)}
         return await self._connection.scalar(_FINISH, facts) is not None
+
+    async def turn_away(self, claim: LaneClaim, ids: Sequence[int]) -> int:
+        """Mark these done without any effect; how many were. 0: another drain has done it."""
+        return (await self._connection.execute(_TURN_AWAY, {"ids": list(ids), **_claim_facts(claim)})).rowcount
 
     async def failed(self, inbox_id: int, error: str, *, pause_s: float) -> int:
         """Count a failed try; returns the tries so far (0: it is done already)."""

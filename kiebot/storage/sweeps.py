@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kiebot.storage.claims import free
+from kiebot.storage.inbox import FORGOTTEN_AFTER
 from kiebot.wakeups import Advance, Deliver, Drain, RefreshCard, Repay, unique
 
 # The heads of all waiting lanes come first, the limit last: one long or held lane must not hide the others.
@@ -29,7 +31,8 @@ _LANES = text(f"""
             ORDER BY urgent DESC, id LIMIT 1
         ) AS head
     ), stranded AS (
-        SELECT heads.id, lanes.key, lanes.revision FROM heads JOIN lanes ON lanes.key = heads.lane
+        SELECT heads.id, lanes.key, lanes.revision, lanes.claimed_by, lanes.claim_no
+        FROM heads JOIN lanes ON lanes.key = heads.lane
         WHERE heads.next_at < now() - make_interval(secs => :grace_s) AND {free("lanes")}
         ORDER BY heads.next_at LIMIT :most
     ), marked AS (
@@ -37,10 +40,10 @@ _LANES = text(f"""
             SELECT inbox.id FROM inbox JOIN stranded ON stranded.id = inbox.id FOR UPDATE OF inbox SKIP LOCKED
         )
     )
-    SELECT key, revision FROM stranded
+    SELECT key, revision, claimed_by, claim_no FROM stranded
 """)
 _GENERATIONS = text(f"""
-    SELECT id, revision FROM generations
+    SELECT id, revision, claimed_by, claim_no FROM generations
     WHERE finished_at IS NULL AND {free("generations")}
         AND (due_at < now() - make_interval(secs => :grace_s) OR state = 'submitting')
     ORDER BY due_at LIMIT :most FOR UPDATE SKIP LOCKED
@@ -66,9 +69,9 @@ _EXPIRED = text("""
     SELECT g.id FROM generations g JOIN holds h ON h.generation_id = g.id
     WHERE g.finished_at IS NULL AND h.expires_at < now() LIMIT :most
 """)
-_PURGE_INBOX = text("""
+_PURGE_INBOX = text(f"""
     DELETE FROM inbox WHERE id IN (
-        SELECT id FROM inbox WHERE done_at < now() - interval '3 days' LIMIT :most FOR UPDATE SKIP LOCKED
+        SELECT id FROM inbox WHERE done_at < now() - interval '{FORGOTTEN_AFTER}' LIMIT :most FOR UPDATE SKIP LOCKED
     )
 """)
 _PURGE_OUTBOX = text("""
@@ -114,11 +117,11 @@ class SweepRepository:
 
     async def stranded_lanes(self, *, grace_s: float, most: int = 200) -> list[Drain]:
         rows = await self._connection.execute(_LANES, _facts(grace_s, most))
-        return [Drain(row.key, row.revision) for row in rows]
+        return [Drain(row.key, _revision(row)) for row in rows]
 
     async def due_generations(self, *, grace_s: float, most: int = 200) -> list[Advance]:
         rows = await self._connection.execute(_GENERATIONS, _facts(grace_s, most))
-        return [Advance(row.id, row.revision) for row in rows]
+        return [Advance(row.id, _revision(row)) for row in rows]
 
     async def waiting_chats(self, *, grace_s: float, most: int = 200) -> list[Deliver]:
         rows = await self._connection.execute(_CHATS, _facts(grace_s, most))
@@ -146,6 +149,12 @@ class SweepRepository:
 
     async def backlog(self) -> Backlog:
         return Backlog(*(await self._connection.execute(_GAUGES)).one())
+
+
+def _revision(row: Row[Any]) -> int:
+    """The revision of the wake-up that was lost; another one where a dead owner's job may keep that id for seconds yet:
+    one for each such claim, so that sweeps which find the row again queue nothing more."""
+    return int(row.revision) if row.claimed_by is None else -1 - int(row.claim_no)
 
 
 def _facts(grace_s: float, most: int) -> Mapping[str, object]:

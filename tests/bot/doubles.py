@@ -269,6 +269,9 @@ class FakeLanes:
     async def finish(self, claim: LaneClaim, inbox_id: int) -> bool:
         raise NotKept
 
+    async def turn_away(self, claim: LaneClaim, ids: Sequence[int]) -> int:
+        raise NotKept
+
     async def failed(self, inbox_id: int, error: str, *, pause_s: float) -> int:
         raise NotKept
 

@@ -66,6 +66,16 @@ async def test_a_given_up_update_is_answered_with_an_id_to_quote(anna: Phone) ->
     assert "Ничего не списано" in str(draft.payload["text"])
 
 
+async def test_who_was_not_read_is_told_so_in_their_language_once_a_minute(anna: Phone) -> None:
+    anna.code = "ru"
+    sent = payload(message=anna.message({"text": "привет"}))
+    (first,) = await anna.handler.too_fast(anna.tx, sent)
+    (second,) = await anna.handler.too_fast(anna.tx, sent)
+    assert first.key == second.key  # the outbox takes it once
+    assert "Слишком много сразу" in str(first.payload["text"])
+    assert await anna.handler.too_fast(anna.tx, b"no update at all") == []
+
+
 @pytest.mark.parametrize("kind", ["edited_message", "channel_post", "edited_channel_post"])
 async def test_edits_and_channel_posts_are_ignored(anna: Phone, kind: str) -> None:
     assert await anna.update(**{kind: anna.message({"text": "/start"})}) == []

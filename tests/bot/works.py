@@ -9,7 +9,7 @@ from typing import Protocol
 from uuid import UUID
 
 from kiebot.errors import Refused
-from kiebot.generation.model import Artifact, AttemptState, Claim, Deferred, Generation, Order, State
+from kiebot.generation.model import Ahead, Artifact, AttemptState, Claim, Deferred, Generation, Order, State
 from kiebot.ids import daily_key, hold_key, wallet_of
 from kiebot.ledger import rules
 from kiebot.ledger.entries import Balance, Contra, Kind, Millicredits, Posting
@@ -106,8 +106,8 @@ class FakeGenerations:
     async def add_artifact(self, artifact: Artifact) -> None:
         self._tx.tables.artifacts.append(artifact)
 
-    async def ahead_of(self, generation_id: UUID) -> int:
-        return 0
+    async def ahead_of(self, generation_id: UUID) -> Ahead:
+        return Ahead(0, 0)
 
     async def typical_seconds(self, model_id: str) -> float | None:
         return None
@@ -122,6 +122,9 @@ class FakeGenerations:
         raise NotKept
 
     async def release(self, generation_id: UUID, claim: Claim) -> None:
+        raise NotKept
+
+    async def free(self, generation_id: UUID) -> None:
         raise NotKept
 
     async def mark_slot(self, generation_id: UUID) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,25 @@ async def test_a_cancelled_poll_leaves_and_the_next_one_works(telegram: Telegram
         await poll
     await telegram.sim.user().sends("hi")
     assert len(await source.fetch(0, timeout_s=3)) == 1
+
+
+def _timers_of_connections_to(port: int) -> list[list[str]]:
+    """Kind and remaining time of the timer of each established connection."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [line[5].split(":") for line in lines if line[2].endswith(f":{port:04X}") and line[3] == "01"]
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the kernel's timers are read from /proc")
+async def test_a_waiting_poll_probes_whether_telegram_is_still_there(
+    telegram: Telegram, source: TelegramSource
+) -> None:
+    poll = asyncio.create_task(source.fetch(0, timeout_s=25))
+    hold = telegram.sim.faults.holds("getUpdates")
+    await hold.reached()
+    timers = _timers_of_connections_to(int(telegram.url.rpartition(":")[2]))
+    hold.release()
+    poll.cancel()
+    assert timers and all(kind == "02" and int(due, 16) <= 300 for kind, due in timers)  # keepalive, in 10 ms
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """Fault tests with real processes: `./dev chaos`, and the same rig under `./dev bench failover`.
 
     rig.py      replicas, stores, simulators, and doors between them · door.py, stores.py, crowd.py its parts
+    opening.py  sets it up
     blows.py    what strikes a holder, and how long until another one polls
     history.py  what must be true of every stretch of a run: nothing lost or doubled, no stale write, terms in order
     matrix.py   the table of rows, and how one is run · rows_*.py a row each: a function that produces a fault and says
                 what it saw
-    __main__.py the command
+    refusals.py ways in which a Redis that runs refuses · wrong_clock.c a wall clock that is wrong
+    mutants.py  deliberate bugs, and the row that must find each · __main__.py the command
 
 Nothing here believes a replica: the simulators saw every request, a trigger in the inbox saw every writer, and the rows
 are what is left. Doors are user-space proxies, one set per replica: a silent one keeps its connections and passes

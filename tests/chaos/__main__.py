@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [--seed N] [--rows 1-26,33-36,44,47-50]`: the fault matrix, row by row. 1: one was not met."""
+"""`python -m tests.chaos [--seed N] [--rows 1-26,33-36,44,47-51]`: the fault matrix, row by row. 1: one was not met."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Sequence
 
+from kiebot.demo.mutants import MUTANTS
 from tests.chaos.matrix import Outcome, chosen, play_all
-from tests.chaos.rig import end_in_order, open_rig
+from tests.chaos.mutants import hunt, replica_with
+from tests.chaos.opening import end_in_order, open_rig
 from tests.chaos.rows import ROWS
 
-ALL = "1-26,33-36,44,47-50"
+ALL = "1-26,33-36,44,47-51"
 TTL_S = 3.0
 
 
@@ -23,8 +25,11 @@ def main() -> int:
     parser.add_argument("--rows", default=ALL, help=f"which rows; default {ALL}")
     parser.add_argument("--minutes", type=float, default=1.0, help="how long row 50 strikes, default 1")
     parser.add_argument("--ttl", type=float, default=TTL_S, help="the lease's, seconds; default 3, in production 10")
-    parser.add_argument("--mutant", help="break the replicas on purpose: a name of kiebot.demo.mutant_replica")
+    parser.add_argument("--mutant", choices=sorted(MUTANTS), help="break the replicas on purpose")
+    parser.add_argument("--mutants", action="store_true", help="each in turn, with the row that must find it")
     options = parser.parse_args()
+    if options.mutants:
+        return asyncio.run(_hunt(options))
     try:
         numbers = chosen(options.rows, ROWS)
     except ValueError:
@@ -35,9 +40,8 @@ def main() -> int:
 async def _run(numbers: Sequence[int], options: argparse.Namespace) -> int:
     end_in_order()
     began, seed, mutant = time.monotonic(), options.seed, options.mutant
-    command = (sys.executable, "-m", "tests.chaos.odd_replica", *(("--mutant", mutant) if mutant else ()))
     print(f"seed {seed}, TTL {options.ttl:g} s, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
-    async with open_rig(ttl_s=options.ttl, seed=seed, command=command) as rig:
+    async with open_rig(ttl_s=options.ttl, seed=seed, command=replica_with(mutant), mutant=mutant or "") as rig:
         rig.nemesis_s = options.minutes * 60.0
         outcomes = await play_all(rig, [ROWS[number] for number in numbers], _tell)
     missed = [outcome for outcome in outcomes if outcome.verdict == "not met"]
@@ -45,6 +49,13 @@ async def _run(numbers: Sequence[int], options: argparse.Namespace) -> int:
     print(f"\n{len(outcomes)} rows: {len(outcomes) - len(missed) - skipped} met, {len(missed)} not met, ", end="")
     print(f"{skipped} skipped; {time.monotonic() - began:.0f} s, seed {seed}")
     return 1 if missed else 0
+
+
+async def _hunt(options: argparse.Namespace) -> int:
+    end_in_order()
+    survivors = await hunt(options.ttl, options.seed, lambda told: print(told, flush=True))
+    print(f"\n{len(MUTANTS)} mutants, {survivors} found by no row")
+    return 1 if survivors else 0
 
 
 def _tell(outcome: Outcome) -> None:

@@ -33,6 +33,12 @@ class Crowd:
             await self._says(self.person(number))
         return self.serials[-1]
 
+    async def hurries(self, count: int) -> int:
+        """So many commands at once, all from the first person; the first one's serial."""
+        for _ in range(count):
+            await self._says(self.person(0))
+        return self.serials[-count]
+
     @asynccontextmanager
     async def talking(self, per_s: float) -> AsyncIterator[None]:
         """Meanwhile commands arrive at this rate, evenly, from one person after the other."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Container, Iterable
 from dataclasses import dataclass
 
@@ -96,7 +97,7 @@ async def play(rig: Rig, row: Row) -> Outcome:
     except Skipped as reason:
         return outcome("skipped", str(reason))
     except (NotMet, TimeoutError) as reason:
-        return outcome("not met", str(reason))
+        return outcome("not met", str(reason) or f"not in time: {_place(reason)}")
     except Exception as error:  # a row that fails in a way nobody planned has shown nothing
         return outcome("not met", f"{type(error).__name__}: {error}")
     if found.breaches:
@@ -110,6 +111,12 @@ async def play_all(rig: Rig, rows: Iterable[Row], tell: Callable[[Outcome], None
         outcomes.append(await play(rig, row))
         tell(outcomes[-1])
     return outcomes
+
+
+def _place(error: BaseException) -> str:
+    """The line of a row at which this was raised."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/tests/chaos/rows" in frame.filename]
+    return frames[-1].line or "" if frames else type(error).__name__
 
 
 def _part(run: Run, name: str) -> str:

@@ -17,20 +17,28 @@ from tests.chaos.rig import Rig
 
 RATE = 20.0
 CONTENDERS, RELEASES = 20, 200
+HAND_OVERS, GAP_S = 5, 0.05
 
 
 @row(1, "leader SIGTERM")
 async def leaves(rig: Rig) -> str:
-    """Produce: kill -TERM of the holder while people write.
+    """Produce: kill -TERM of the holder while people write, five times.
 
-    Expect: another polls within 0.25 s of the release (the benchmark: 50 ms at p95); the old one drains and exits 0.
+    Expect: another polls within 50 ms of each release; the old one drains and exits 0; what it had fetched is stored or
+    left with Telegram.
     """
-    async with rig.crowd.talking(RATE):
-        takeover = await blows.hand_over(rig)
-        status = await rig.cluster.wait(takeover.victim, 1.0)
-    expect(status == 0, f"{takeover.victim} ended with status {status}")
-    expect((takeover.released_s or 0.0) <= 0.25, f"{takeover.released_s:.3f} s after the release")
-    return f"{(takeover.released_s or 0.0) * 1000:.0f} ms after the release"
+    gaps_ms = []
+    for _ in range(HAND_OVERS):
+        async with rig.crowd.talking(RATE):
+            takeover = await blows.hand_over(rig)
+            status = await rig.cluster.wait(takeover.victim, 1.0)
+        expect(status == 0, f"{takeover.victim} ended with status {status}")
+        expect(takeover.released_s is not None, f"{takeover.victim} released nothing")
+        gaps_ms.append(1000 * (takeover.released_s or 0.0))
+        await rig.revive()
+    told = ", ".join(f"{gap:.0f}" for gap in gaps_ms)
+    expect(max(gaps_ms) <= 1000 * GAP_S, f"{told} ms after the release")
+    return f"{told} ms after the release"
 
 
 @row(2, "leader kill -9, idle")
@@ -143,24 +151,27 @@ async def sleeps_in_the_write(rig: Rig) -> str:
 async def blocks(rig: Rig) -> str:
     """Produce: the holder's only thread sleeps synchronously for 5 s (SIGUSR1).
 
-    Expect: another leads where 5 s exceed the TTL, else no change; no stale write; the process lives.
+    Expect: another leads where 5 s exceed the TTL, else no change; no stale write; the process lives, and its metrics
+    tell how late its loop came.
     """
     victim, at = await rig.holder(), time.time()
     rig.victims.add(victim)
     async with rig.crowd.talking(RATE):
         rig.send(victim, signal.SIGUSR1)
-        await asyncio.sleep(6.0)
+        await asyncio.sleep(4.0)
+        lag_s = await _greatest(rig, victim, "kiebot_loop_lag_seconds", 3.0)
     begun = [entry["replica"] for entry in rig.logged("poller.started", at)]
     expect(rig.cluster.members[victim].is_alive, f"{victim} died")
     expect(bool(begun) == (rig.ttl_s < 5.0), f"terms began: {begun}")
-    return f"terms begun meanwhile: {len(begun)}"
+    expect(lag_s >= 3.5, f"the greatest lag told was {lag_s:.1f} s")
+    return f"terms begun meanwhile: {len(begun)}; a lag of {lag_s:.1f} s was told"
 
 
 @row(9, "CPU starvation")
 async def starves(rig: Rig) -> str:
     """Produce: the holder may run for 5 ms of every 100 (SIGSTOP and SIGCONT in turns) for three TTLs.
 
-    Expect: slower, no false leader; a clean hand-over at most now and then.
+    Expect: slower, no false leader; one clean hand-over at most.
     """
     victim, at = await rig.holder(), time.time()
     rig.victims.add(victim)
@@ -171,7 +182,7 @@ async def starves(rig: Rig) -> str:
             rig.send(victim, signal.SIGCONT)
             await asyncio.sleep(0.005)
     begun = len(rig.logged("poller.started", at))
-    expect(begun <= 4, f"{begun} terms in {3 * rig.ttl_s:g} s")
+    expect(begun <= 1, f"{begun} terms in {3 * rig.ttl_s:g} s")
     return f"{begun} terms begun"
 
 
@@ -259,6 +270,15 @@ async def _pause(rig: Rig, name: str, seconds: float) -> None:
     rig.send(name, signal.SIGSTOP)
     await asyncio.sleep(seconds)
     rig.send(name, signal.SIGCONT)
+
+
+async def _greatest(rig: Rig, name: str, gauge: str, for_s: float) -> float:
+    """What that gauge of a replica reached."""
+    most, until = 0.0, time.monotonic() + for_s
+    while time.monotonic() < until:
+        most = max(most, await rig.gauge(name, gauge))
+        await asyncio.sleep(0.1)
+    return most
 
 
 async def _written(rig: Rig) -> int:

@@ -138,7 +138,7 @@ async def _slowest_look(rig: Rig, name: str, for_s: float) -> float:
 
 
 def _older_code(into: Path) -> Path:
-    """The packages as they were, unless the schema was another one. Raises: Skipped."""
+    """The packages as they were when the schema was as it is, at most OLDER_BY commits ago. Raises: Skipped."""
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
         raise Skipped("no history of the code here")
@@ -149,10 +149,12 @@ def _older_code(into: Path) -> Path:
             raise Skipped(f"git {words[0]}: no such commit here")
         return done.stdout
 
+    migrations = ("--", "kiebot/storage/migrations")
     commits = ask("log", "--format=%H", f"-{OLDER_BY}", "--", "kiebot").decode().split()
-    older = commits[-1]
-    if ask("diff", "--name-only", older, "HEAD", "--", "kiebot/storage/migrations"):
-        raise Skipped(f"the schema has changed within {OLDER_BY} commits: not this row's question")
+    alike = [commit for commit in commits[1:] if not ask("diff", "--name-only", commit, "HEAD", *migrations)]
+    if not alike:
+        raise Skipped("the last commit changed the schema: not this row's question")
+    older = alike[-1]
     into.mkdir()
     with tarfile.open(fileobj=io.BytesIO(ask("archive", older, "kiebot", "workers"))) as archive:
         archive.extractall(into, filter="data")

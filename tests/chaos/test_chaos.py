@@ -8,9 +8,11 @@ import sys
 
 import pytest
 
+from kiebot.demo.mutants import MUTANTS
 from tests.chaos.door import Door
 from tests.chaos.matrix import play_all
-from tests.chaos.rig import open_rig
+from tests.chaos.mutants import FOUND_BY
+from tests.chaos.opening import open_rig
 from tests.chaos.rows import ROWS
 
 QUICK = (2, 7, 13)
@@ -27,7 +29,12 @@ async def test_a_short_selection_of_the_fault_matrix_is_met() -> None:
 
 def test_every_row_says_what_is_produced_and_what_is_expected() -> None:
     assert all(row.produce and row.expect for row in ROWS.values())
-    assert set(ROWS) == {*range(1, 27), *range(33, 37), 44, *range(47, 51)}
+    assert set(ROWS) == {*range(1, 27), *range(33, 37), 44, *range(47, 52)}
+
+
+def test_every_mutant_has_a_row_that_must_find_it() -> None:
+    assert set(FOUND_BY) == set(MUTANTS)
+    assert all(set(rows) <= set(ROWS) and rows for rows in FOUND_BY.values())
 
 
 async def test_a_silent_door_keeps_connections_and_delivers_late() -> None:

@@ -167,6 +167,21 @@ async def test_a_paid_result_whose_file_is_gone_is_told_as_a_link(post: Post) ->
     assert post.telegram.texts == ["result_link"], "the money was taken and nobody says a word"
 
 
+async def test_a_paid_result_that_cannot_be_fetched_for_a_minute_is_told_as_a_link_and_the_chat_goes_on(
+    post: Post,
+) -> None:
+    await post.a_paid_result()
+    await post.say("what came after it")
+    post.rig.queue.wakeups.clear()
+    post.host.trouble = Transient("result: RemoteProtocolError", retry_after_s=3.0)
+    while not post.telegram.texts:
+        await post.courier().deliver(CHAT)
+        await post.pauses_end()
+    waited_s = sum(wakeup.delay_s for wakeup in post.delivers())
+    assert 30 <= waited_s <= 120, "too soon to give the file up, or too long for a chat to stand still"
+    assert post.telegram.texts == ["result_link", "what came after it"]
+
+
 async def test_a_job_that_is_cut_off_while_sending_does_not_hold_the_chat_for_minutes(post: Post) -> None:
     """arq cancels a job after 120 seconds; an upload may take 180."""
     await post.say("one")

@@ -235,6 +235,28 @@ async def test_a_paused_model_does_not_keep_the_users_slots_from_other_models(ri
     assert (await rig.read(second.id)).state is State.RUNNING
 
 
+async def test_a_generation_that_is_asked_to_wait_waits(rig: Rig) -> None:
+    """It gives its slot to the user's next one, and is not that next one itself."""
+    await rig.grant(10)
+    rig.tools = replace(rig.tools, pace=Pace(scale=1.0))
+    generation, other = await rig.order(), await rig.order()
+    async with rig.database.transaction() as tx:
+        await tx.generations.defer(other.id, 60.0)
+    rig.kie.faults.next_create("code_501")
+    await rig.engine.advance(generation.id)
+    assert await _due_in_s(rig, generation.id) > 20.0
+    assert await _due_in_s(rig, other.id) < 1.0
+
+
+@pytest.mark.parametrize("refusal", ["code_402", "code_429", "code_455", "code_501"])
+async def test_what_the_provider_asks_to_wait_passes_as_fast_as_every_other_wait_for_it(rig: Rig, refusal: str) -> None:
+    await rig.grant(10)
+    generation = await rig.order()
+    rig.kie.faults.next_create(refusal)
+    await rig.engine.advance(generation.id)
+    assert await _due_in_s(rig, generation.id) < 1.0, "seconds of a provider whose time is a thousand times as fast"
+
+
 async def test_being_asked_to_wait_does_not_use_up_the_second_task(rig: Rig) -> None:
     await rig.grant(10)
     rig.kie.fails_next("server")
@@ -285,11 +307,15 @@ async def test_a_callback_during_a_look_is_not_forgotten(rig: Rig) -> None:
 
     provider.after_query = finished_just_after
     await Generations(replace(rig.tools, provider=provider, pace=Pace(scale=1.0))).advance(generation.id)
+    assert await _due_in_s(rig, generation.id) < 0.5
+
+
+async def _due_in_s(rig: Rig, generation_id: UUID) -> float:
     async with rig.database.engine.connect() as connection:
-        due_in_s = await connection.scalar(
-            text("SELECT extract(epoch FROM due_at - now()) FROM generations WHERE id = :id"), {"id": generation.id}
-        )
-    assert due_in_s is not None and due_in_s < 0.5
+        query = "SELECT extract(epoch FROM due_at - now())::float8 FROM generations WHERE id = :id"
+        due_in_s = await connection.scalar(text(query), {"id": generation_id})
+    assert due_in_s is not None
+    return float(due_in_s)
 
 
 async def _free(rig: Rig, generation_id: UUID) -> None:

@@ -56,6 +56,9 @@ class Handler:
     async def apologise(self, tx: Tx, payload: bytes, error_id: str) -> list[Draft]:
         return []
 
+    async def too_fast(self, tx: Tx, payload: bytes) -> list[Draft]:
+        return []
+
 
 class Nobody:
     def answer_press(self, callback_query_id: str) -> None:

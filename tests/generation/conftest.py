@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from uuid import UUID, uuid4
 
 import pytest
@@ -33,9 +34,17 @@ class Unlimited:
 
     def __init__(self) -> None:
         self.refusals = 0
+        self.events: list[str] = []
 
-    async def take(self) -> float:
+    async def take(self, turn: str, since: datetime | None = None) -> float:
+        self.events.append("let through")
         return 0.0
+
+    async def answered(self, turn: str) -> None:
+        self.events.append("answered")
+
+    async def hurry(self, turn: str) -> None:
+        self.events.append(f"hurried {turn}")
 
     async def refused(self, *, pause_s: float = 0.0) -> None:
         self.refusals += 1
@@ -46,12 +55,15 @@ class Pictures:
 
     def __init__(self) -> None:
         self.opened = 0
+        self.on_open: Callable[[], None] | None = None
 
     @asynccontextmanager
     async def open(self, file: object) -> AsyncIterator[AsyncIterator[bytes]]:
         from kiebot.simulators.media import make_png
 
         self.opened += 1
+        if self.on_open is not None:
+            self.on_open()
 
         async def chunks() -> AsyncIterator[bytes]:
             yield make_png(seed=self.opened)

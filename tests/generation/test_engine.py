@@ -10,7 +10,7 @@ from kiebot.errors import Refused
 from kiebot.generation.model import State
 from kiebot.generation.service import cancel
 from kiebot.generation.tools import Limits
-from tests.generation.conftest import ANNA, Rig
+from tests.generation.conftest import ANNA, Rig, Unlimited
 
 
 async def test_a_generation_is_held_made_captured_and_its_result_decided(rig: Rig) -> None:
@@ -210,6 +210,32 @@ async def test_a_users_picture_is_uploaded_and_its_address_is_not_telegrams(rig:
     (task,) = rig.kie.tasks.values()
     assert "telegram" not in str(task.input)
     assert rig.files.opened == 1
+
+
+async def test_the_budget_is_asked_after_the_uploads_and_told_of_the_answer(rig: Rig) -> None:
+    """An upload may take longer than the provider's window: a create let through before it would not be counted."""
+    budget = rig.tools.create_budget
+    assert isinstance(budget, Unlimited)
+    rig.files.on_open = lambda: budget.events.append("uploading")
+    await rig.grant(100)
+    picture = {"file_id": "AgAC1", "kind": "image", "mime": "image/png", "file_name": "a.png"}
+    generation = await rig.order("google/nano-banana-edit", image_urls=[picture])
+    await rig.engine.advance(generation.id)
+    assert (await rig.read(generation.id)).state is State.RUNNING
+    assert budget.events == ["uploading", "let through", "answered"]
+
+
+async def test_a_knock_lets_its_generation_go_before_those_of_which_nothing_is_known(rig: Rig) -> None:
+    rig = rig.with_callbacks()
+    await rig.grant(10)
+    generation = await rig.order()
+    await rig.engine.advance(generation.id)
+    running = await rig.read(generation.id)
+    assert running.attempt_id is not None
+    await rig.engine.knock(running.attempt_id, running.task_id)
+    budget = rig.tools.poll_budget
+    assert isinstance(budget, Unlimited)
+    assert budget.events == [f"hurried {generation.id}"]
 
 
 async def test_a_picture_that_cannot_be_uploaded_ends_the_generation_and_not_the_patience(rig: Rig) -> None:

@@ -16,6 +16,7 @@ from kiebot.clock import SystemClock
 from kiebot.delivery.outbox import Draft, Row
 from kiebot.errors import Transient
 from kiebot.intake.drain import MAX_TRIES, Drainer, Malformed
+from kiebot.intake.gate import Gate
 from kiebot.intake.ports import RawUpdate
 from kiebot.storage.inbox import PostgresInbox
 from kiebot.storage.transaction import Database
@@ -68,6 +69,9 @@ class Scribe:
     async def apologise(self, tx: Tx, payload: bytes, error_id: str) -> list[Draft]:
         return [Draft(1, "say", {"text": f"sorry {error_id}"})]
 
+    async def too_fast(self, tx: Tx, payload: bytes) -> list[Draft]:
+        return [Draft(1, "say", {"text": "too fast"})]
+
 
 class Post:
     """Sends at once, in order."""
@@ -97,12 +101,12 @@ class Rig:
         self.scribe = Scribe()
         self.posts: list[Post] = []
 
-    async def drainer(self) -> Drainer:
+    async def drainer(self, gate: Gate | None = None) -> Drainer:
         owner = uuid4()
         async with self.database.transaction() as tx:
             await tx.replicas.beat(owner, "r", {})
         self.posts.append(Post(self.database, owner))
-        return Drainer(self.database, self.scribe, self.posts[-1], owner, SystemClock())
+        return Drainer(self.database, self.scribe, self.posts[-1], owner, SystemClock(), gate)
 
     async def receive(self, *numbers: int, urgent: bool = False) -> None:
         updates = [RawUpdate(n, "c1", json.dumps({"update_id": n}).encode(), urgent) for n in numbers]

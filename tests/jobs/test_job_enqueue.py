@@ -90,6 +90,15 @@ async def test_tokens_on_the_bell_are_bounded_and_expire(rig: Rig) -> None:
     assert 0 < await rig.pool.pttl(rig.keys.bell) <= 10_000
 
 
+async def test_a_job_that_falls_due_before_the_workers_look_again_wakes_one_to_wait_for_it(rig: Rig) -> None:
+    """A worker rests for half a second when it has seen nothing that is due sooner."""
+    await rig.enqueue(deliver(7, 2, delay_s=0.3))
+    assert await rig.pool.llen(rig.keys.bell) == 1  # type: ignore[misc]
+    await rig.pool.delete(rig.keys.bell)
+    await rig.enqueue(deliver(8, 2, delay_s=0.4))  # whoever waits for the first one sees to the second
+    assert not await rig.pool.exists(rig.keys.bell)
+
+
 async def test_deferred_jobs_ring_no_bell(rig: Rig) -> None:
     await rig.enqueue(noop(1, delay_s=60))
     await rig.enqueue()

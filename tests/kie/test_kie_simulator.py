@@ -222,7 +222,7 @@ async def test_within_the_budget_no_create_is_refused_and_beyond_it_one_is(
 ) -> None:
     bench.sim.switches.set(create_window=window, retry_after_s=7.0)
     budget = Budget(redis, "t:kie:create", create_limit(20))
-    while await budget.take() == 0:
+    while await budget.take(str(len(bench.sim.tasks))) == 0:
         await bench.submits()
     assert len(bench.sim.tasks) == 20
     with pytest.raises(RateLimited) as caught:

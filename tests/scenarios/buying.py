@@ -46,15 +46,19 @@ async def creates(anna: SimUser, wanted: Model | None = None, prompt: str = PROM
 
 async def tops_up(anna: SimUser, credits: int) -> Payment:
     """Buys credits for Stars, at a Star each, up to the receipt. Raises: LookupError, when the bot said no."""
-    await anna.sends("/topup")
-    await anna.hears("How many credits?", timeout=PATIENCE_S)
-    await anna.presses(f"{credits} credits · ⭐ {credits}")
-    bill = await anna.hears(lambda state: state.invoice is not None, timeout=PATIENCE_S)
-    payment = await anna.pays(bill)
+    payment = await anna.pays(await asks_for_credits(anna, credits))
     if not payment.is_paid:
         raise LookupError(payment.error or "nobody answered in time")
     await anna.hears(f"⭐ {credits} paid", timeout=PATIENCE_S, ever=True)
     return payment
+
+
+async def asks_for_credits(anna: SimUser, credits: int) -> ChatMessage:
+    """The invoice, not paid yet."""
+    await anna.sends("/topup")
+    await anna.hears("How many credits?", timeout=PATIENCE_S)
+    await anna.presses(f"{credits} credits · ⭐ {credits}")
+    return await anna.hears(lambda state: state.invoice is not None, timeout=PATIENCE_S)
 
 
 async def gets(anna: SimUser, wanted: str, timeout: float = PATIENCE_S) -> ChatMessage:

@@ -164,9 +164,13 @@ async def open_world(
     token: str | None = None,
     api_key: str = "sim-kie-key",
     tap: Callable[[AsgiApp], AsgiApp] = lambda app: app,
+    seed: int | None = None,
 ) -> AsyncIterator[World]:
-    """Both simulators on ports of their own, their ids unlike those of any other test. `tap` hears what KIE hears."""
-    seed = next(_seeds)
+    """Both simulators on ports of their own, their ids unlike those of any other test unless a seed is given.
+
+    `tap` hears what KIE hears.
+    """
+    seed = next(_seeds) if seed is None else seed
     moved = asyncio.Event()
     rules = Rules(flood=flood or FloodRules(), local_server=True)
     tg = TelegramSimulator({token or make_token(bot_id=7_000_000 + seed): "kiebot_bot"}, seed=seed, rules=rules)

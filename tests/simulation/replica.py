@@ -58,6 +58,9 @@ class Bot:
     async def apologise(self, tx: Tx, payload: bytes, error_id: str) -> list[Draft]:
         return [Draft(1, "say", {})]
 
+    async def too_fast(self, tx: Tx, payload: bytes) -> list[Draft]:
+        return []
+
     def answer_press(self, callback_query_id: str) -> None:
         return
 
@@ -100,7 +103,9 @@ class Replica:
         # A drain, a heartbeat and a sweep use the parts of a transaction that the double has.
         store, database = cast(Store, self._database), cast(Database, self._database)
         self._drainer = world.mutant.drainer(store, self._bot, self._bot, self._incarnation, self.clock)
-        self._heartbeat = Heartbeat(database, self.clock, self._incarnation, self.name, dict)
+        self._heartbeat = Heartbeat(
+            database, self.clock, self._incarnation, self.name, dict, on_silence=self._postgres_is_silent
+        )
         self._sweeper = Sweeper(database, self.clock, on_backlog=lambda _: None, on_books=lambda _: None)
         self._jobs: set[asyncio.Task[None]] = set()
         self._pulls: set[Reply] = set()
@@ -112,6 +117,10 @@ class Replica:
     @property
     def may_act(self) -> bool:
         return not self.process.is_stopped and self.candidate.is_holder
+
+    def _postgres_is_silent(self, seconds: float) -> None:
+        if min(seconds, self.candidate.describe().held_s) > PollTiming().unreachable_s:
+            self.candidate.yield_lease("postgres does not answer")
 
     def pause(self, seconds: float) -> None:
         self._world.paused(self)

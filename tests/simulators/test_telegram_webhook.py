@@ -160,3 +160,22 @@ async def test_nothing_but_410_for_a_day_removes_the_webhook() -> None:
         await sim.user().sends("hi")
         await clock.advance(23 * 3600 + 10)
         assert (await api.ok("getWebhookInfo"))["url"] == ""
+
+
+async def test_a_delivery_under_way_when_the_webhook_is_removed_is_noted_without_an_answer() -> None:
+    """The receiver may have taken it, so whoever asks what came by webhook must hear of it."""
+    reached = asyncio.Event()
+
+    async def stuck(request: httpx.Request) -> httpx.Response:
+        reached.set()
+        await asyncio.Event().wait()
+        return httpx.Response(200)
+
+    async with telegram(webhook_transport=httpx.MockTransport(stuck)) as (sim, clock, api):
+        await api.ok("setWebhook", url=URL)
+        action = await sim.user().sends("hi")
+        await reached.wait()
+        await api.ok("deleteWebhook")
+        await clock.advance(0)
+        noted = [(each.update_id, each.status) for each in sim.bot.webhook.deliveries]
+    assert noted == [(update_id, None) for update_id in action.update_ids]

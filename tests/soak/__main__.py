@@ -1,4 +1,4 @@
-"""`python -m tests.soak {ledger, crashpoints} ...`"""
+"""`python -m tests.soak {ledger, crashpoints, generations, limiter} ...`"""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import sys
 
 from tests import soak
 from tests.soak import crashpoints, ledger
+from tests.soak.generations import command as generations
+from tests.soak.library import command as limiter
 
-COMMANDS = {"ledger": ledger, "crashpoints": crashpoints}
+COMMANDS = {"ledger": ledger, "crashpoints": crashpoints, "generations": generations, "limiter": limiter}
 
 
 def main() -> int:

@@ -33,6 +33,37 @@ async def test_an_update_is_recorded_once_however_often_it_is_fetched(inbox: Pos
     assert again == []
 
 
+async def test_an_id_that_telegram_gives_out_again_after_a_quiet_week_is_a_new_update(
+    inbox: PostgresInbox, database: Database, owner: UUID, engine: AsyncEngine
+) -> None:
+    """Nobody was there meanwhile to forget the old row."""
+    await inbox.record([update(7), update(8)], token="term-1")
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE inbox SET done_at = now() - interval '7 days', attempts = 3"))
+        before = await connection.scalar(text("SELECT max(id) FROM inbox"))
+    assert [drain.lane for drain in await inbox.record([update(6), update(7, "c2")], token="term-1")] == [
+        "42/c1",
+        "42/c2",
+    ]
+    async with database.transaction() as tx:
+        claimed = await tx.lanes.claim("42/c2", owner, most=10)
+    assert claimed is not None
+    (waiting,) = claimed[1]
+    assert (waiting.update_id, waiting.attempts) == (7, 0)
+    assert waiting.id > before  # later keys derive from it
+
+
+async def test_an_update_handled_yesterday_is_not_handled_again(inbox: PostgresInbox, engine: AsyncEngine) -> None:
+    await inbox.record([update(7)], token="term-1")
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE inbox SET done_at = now() - interval '1 day'"))
+    assert await inbox.record([update(7)], token="term-1") == []
+
+
+async def test_an_update_that_comes_twice_in_one_batch_is_recorded_once(inbox: PostgresInbox) -> None:
+    assert len(await inbox.record([update(7), update(7)], token="term-1")) == 1
+
+
 async def test_a_poller_of_an_older_term_writes_nothing(inbox: PostgresInbox, engine: AsyncEngine) -> None:
     fence = await inbox.take_fence("term-2", "r2")
     assert fence.epoch == 2

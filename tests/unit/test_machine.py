@@ -16,6 +16,7 @@ from kiebot.generation.machine import (
     Event,
     Finished,
     NotCreated,
+    StayedAway,
     TaskCreated,
     Tell,
     Void,
@@ -32,6 +33,7 @@ EVENTS: list[Event] = [
     Finished(("u",)),
     Broke("server"),
     Broke("server", again=True),
+    StayedAway(),
     Cancelled(),
 ]
 

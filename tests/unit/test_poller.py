@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from kiebot.clock import ManualClock
 from kiebot.errors import Fenced, Permanent, RateLimited, Transient
 from kiebot.intake.checkout import CheckoutDesk, is_pre_checkout
-from kiebot.intake.poller import Poller, PollTiming
+from kiebot.intake.poller import Poller, PollerStats, PollTiming
 from kiebot.intake.ports import Conflict, FenceRow, RawUpdate
 from kiebot.lease.protocol import Lease, StoreUnreachable
 from kiebot.lease.term import StepDown, Term, TermOver, Timing, TrustClocks
@@ -80,15 +80,20 @@ class Postgres:
         self.rows: dict[int, RawUpdate] = {}
         self.writes = 0
         self.is_away = False
+        self.is_frozen = False
         self.on_write: Callable[[], None] = lambda: None
 
     async def take_fence(self, token: str, replica: str) -> FenceRow:
+        if self.is_frozen:
+            await asyncio.Event().wait()
         if self.is_away:
             raise Transient("no connection")
         self.epoch, self.token = self.epoch + 1, token
         return FenceRow(self.epoch, token, replica)
 
     async def record(self, updates: Sequence[RawUpdate], *, token: str | None) -> list[Drain]:
+        if self.is_frozen:
+            await asyncio.Event().wait()
         if self.is_away:
             raise Transient("no connection")
         self.on_write()
@@ -143,7 +148,7 @@ class World:
         self.poller = self.new_poller()
         self.runs: list[asyncio.Task[None]] = []
 
-    def new_poller(self) -> Poller:
+    def new_poller(self, stats: PollerStats | None = None) -> Poller:
         return Poller(
             self.telegram,
             self.postgres,
@@ -152,6 +157,7 @@ class World:
             clock=self.clock,
             timing=PollTiming(wakeup_s=0.01),
             prepare=self.prepare,
+            stats=stats,
         )
 
     async def prepare(self) -> None:
@@ -308,6 +314,20 @@ async def test_whoever_cannot_reach_a_side_for_five_seconds_steps_down(world: Wo
     assert isinstance(error, StepDown) and which in str(error)
 
 
+@pytest.mark.parametrize("when", ["before its first poll", "with updates in hand"])
+async def test_a_postgres_that_is_silent_for_five_seconds_is_out_of_reach(world: World, when: str) -> None:
+    world.postgres.is_frozen = when == "before its first poll"
+    task = world.run()
+    await world.passes(1)
+    world.postgres.is_frozen = True
+    world.telegram.sends()
+    await world.passes(3.9)
+    assert not task.done()
+    await world.passes(2)
+    error = await _raised(task)
+    assert isinstance(error, StepDown) and "postgres" in str(error)
+
+
 async def test_whoever_is_deaf_to_telegram_steps_down_well_within_a_minute(world: World) -> None:
     """Packets are dropped, so that every poll takes its whole time to fail: only the first may be a long one."""
     world.telegram.is_silent = True
@@ -436,6 +456,18 @@ async def test_a_new_term_starts_from_what_telegram_still_holds(world: World) ->
     await world.passes(1)
     assert world.telegram.polls[-2][1] == 0
     assert update_id in world.postgres.rows
+
+
+async def test_the_same_offset_is_not_asked_within_half_a_second_of_an_earlier_term(world: World) -> None:
+    world.run()
+    await world.passes(0.01)
+    world.runs[0].cancel()
+    await world.passes()
+    world.run(world.term("t2"), world.new_poller(world.poller.stats))
+    await world.passes(1)
+    (first, offset, _), (second, again, _) = world.telegram.polls[:2]
+    assert offset == again == 0
+    assert second - first >= 0.5
 
 
 async def test_a_queue_out_of_reach_holds_nothing_up(world: World) -> None:

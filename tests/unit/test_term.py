@@ -169,9 +169,18 @@ def test_another_holder_is_judged_from_the_beginning() -> None:
 def test_a_store_whose_clock_was_set_back_cannot_hide_a_dead_holder() -> None:
     look = Look()
     look.at(None, rises_to=3600.0)  # the store's host believes it is an hour ago
-    signs = [look.at(None, after_s=0.5) for _ in range(24)]
-    assert signs[:22] == [None] * 22  # 11 s = 1.1 TTL
-    assert Sign.NOT_RENEWED in signs
+    signs = [look.at(None, after_s=0.5) for _ in range(22)]
+    assert signs == [None] * 21 + [Sign.NOT_RENEWED]  # 10.5 s = 1.05 TTL
+
+
+def test_a_rise_counts_from_the_look_before_it_unless_that_is_long_ago() -> None:
+    often, seldom = Look(), Look()
+    often.at(None)
+    often.at(None, after_s=0.5, rises_to=10.0)
+    assert often.watch.due_in_s(often.now) == pytest.approx(10.0)
+    seldom.at(None)
+    seldom.at(None, after_s=5.0, rises_to=11.0)
+    assert seldom.watch.due_in_s(seldom.now) == pytest.approx(9.5)  # half a renewal interval before this look
 
 
 def test_a_grant_without_an_end_is_given_up_on_as_well() -> None:

@@ -102,6 +102,9 @@ class WebhookDelivery:
             )
         except httpx.HTTPError as error:
             answer, text = None, f"Connection failed: {type(error).__name__}"
+        except asyncio.CancelledError:  # the webhook is removed; the receiver may have taken it
+            self._note(update, attempt, None, "Connection closed")
+            raise
         finally:
             post.cancel()
             limit.cancel()

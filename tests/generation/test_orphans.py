@@ -1,0 +1,129 @@
+"""Tasks whose createTask was never answered: they come home by their callback, early, late, or in a bad moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kiebot.errors import Transient
+from kiebot.generation.model import Generation, State
+from kiebot.simulators.kie import Task
+from tests.generation.conftest import Rig
+
+
+@pytest.fixture
+async def rig(rig: Rig) -> Rig:
+    await rig.grant(10)
+    return rig.with_callbacks()
+
+
+async def orphaned(rig: Rig, marks: str) -> tuple[Generation, Task]:
+    """A generation whose answer was lost, and its task."""
+    generation = await rig.order(prompt=f"a cat [[sim:lose=a]] {marks}")
+    await rig.engine.advance(generation.id)
+    unknown = await rig.read(generation.id)
+    assert unknown.state is State.UNKNOWN
+    (task,) = rig.kie.tasks.values()
+    return unknown, task
+
+
+async def knocks(rig: Rig, generation: Generation, task: Task) -> None:
+    assert generation.attempt_id is not None
+    await rig.engine.knock(generation.attempt_id, task.task_id)
+
+
+async def test_a_callback_that_comes_before_its_task_can_be_seen_is_asked_for_again(rig: Rig) -> None:
+    unknown, task = await orphaned(rig, "[[sim:gap=0.2]]")
+    with pytest.raises(Transient):  # the provider calls again after any answer but 200
+        await knocks(rig, unknown, task)
+    await asyncio.sleep(0.2)
+    await knocks(rig, unknown, task)
+    assert (await rig.settles(unknown.id)).state is State.SUCCEEDED
+
+
+async def test_a_callback_after_the_void_that_comes_before_the_end_can_be_seen_is_asked_for_again(rig: Rig) -> None:
+    unknown, task = await orphaned(rig, "[[sim:seconds=0.3]]")
+    await asyncio.sleep(0.1)  # the wait for an orphan is over
+    assert (await rig.settles(unknown.id)).state is State.FAILED
+    with pytest.raises(Transient):
+        await knocks(rig, unknown, task)
+    await asyncio.sleep(0.25)
+    await knocks(rig, unknown, task)
+    assert await rig.told(unknown.id) == ["failed:answer_lost", "late_result"]
+    assert await rig.balance() == (10_000, 0)
+
+
+async def test_a_callback_of_a_task_that_failed_after_the_void_needs_no_other(rig: Rig) -> None:
+    unknown, task = await orphaned(rig, "[[sim:fail=rights]] [[sim:seconds=0]]")
+    await asyncio.sleep(0.1)
+    assert (await rig.settles(unknown.id)).state is State.FAILED
+    await knocks(rig, unknown, task)
+    assert await rig.told(unknown.id) == ["failed:answer_lost"]
+
+
+@pytest.mark.parametrize("mode", ["dead", "zero"])
+async def test_a_callback_after_a_result_was_found_dead_makes_no_gift_of_it(rig: Rig, mode: str) -> None:
+    generation = await rig.order(prompt=f"a cat [[sim:result={mode}]]")
+    ended = await rig.settles(generation.id)
+    assert (ended.state, ended.failure) == (State.FAILED, "result_lost")
+    (task,) = rig.kie.tasks.values()
+    with suppress(Transient):
+        await knocks(rig, ended, task)
+    assert await rig.told(generation.id) == ["failed:result_lost"]
+
+
+async def test_an_orphan_adopted_in_the_very_moment_of_giving_it_up_stays_adopted(rig: Rig) -> None:
+    unknown, task = await orphaned(rig, "[[sim:seconds=0]]")
+    await asyncio.sleep(0.12)  # the wait for an orphan is over
+
+    async def comes_home() -> None:
+        await knocks(rig, unknown, task)
+
+    tools = replace(rig.tools, store=Interrupted(rig.tools.store, comes_home))
+    await replace(rig, tools=tools).engine.advance(unknown.id)
+    assert (await rig.read(unknown.id)).state is State.RUNNING
+    assert (await rig.settles(unknown.id)).state is State.SUCCEEDED
+    assert await rig.told(unknown.id) == ["result"]
+    assert await rig.balance() == (8400, 0)
+    await rig.books_are_right()
+
+
+async def test_a_task_that_ends_while_the_answer_to_its_submit_still_hangs_is_delivered_at_once(rig: Rig) -> None:
+    generation = await rig.order(prompt="a cat [[sim:lose=b]] [[sim:seconds=0]]")
+    submitting = asyncio.create_task(rig.engine.advance(generation.id))
+    while not rig.kie.tasks:
+        await asyncio.sleep(0.01)
+    (task,) = rig.kie.tasks.values()
+    await knocks(rig, await rig.read(generation.id), task)
+    assert (await rig.settles(generation.id, tries=100)).state is State.SUCCEEDED
+    assert not submitting.done()
+    submitting.cancel()
+    await asyncio.gather(submitting, return_exceptions=True)
+    assert await rig.told(generation.id) == ["result"]
+    assert await rig.balance() == (8400, 0)
+    await rig.books_are_right()
+
+
+class Interrupted:
+    """A store; between its first transaction, in which a generation is claimed, and the next, something happens."""
+
+    def __init__(self, store: Any, between: Any) -> None:
+        self._store, self._between, self._count = store, between, 0
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        self._count += 1
+        return self._interrupted() if self._count == 2 else self._store.transaction()
+
+    def single(self) -> AbstractAsyncContextManager[Any]:
+        return self.transaction()
+
+    @asynccontextmanager
+    async def _interrupted(self) -> AsyncIterator[Any]:
+        await self._between()
+        async with self._store.transaction() as tx:
+            yield tx
