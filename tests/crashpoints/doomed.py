@@ -46,6 +46,7 @@ def _serve(lines: socket.socket) -> None:
     structlog.configure(processors=[structlog.processors.KeyValueRenderer(repr_native_str=False)])
     trusted_roots()  # each would read them for itself, and that takes longer than its whole life
     gc.freeze()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # inherited: until a replica has a job, there is none to cut off
     with lines.makefile("r") as jobs, lines.makefile("w") as answers:
         for line in jobs:
             for answer in _forked(json.loads(line)):
@@ -58,7 +59,6 @@ def _forked(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
     pid = os.fork()
     if pid == 0:
         signal.alarm(LONGEST_S)
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         status = 1
         try:
             asyncio.run(_lives(job))

@@ -100,9 +100,7 @@ async def _refunds_what_nobody_knows(stage: Stage) -> None:
 
 async def _another_is_quicker(stage: Stage) -> None:
     """The same refund is decided by a command while the admin's press is being handled."""
-    await stage.world.until_row(
-        "SELECT true FROM pg_stat_activity WHERE application_name = 'kiebot doomed' AND wait_event = 'PgSleep'"
-    )
+    await stage.waits_in_a_statement()
     async with stage.beside.database.transaction() as tx:
         await request_refund(tx, str(stage.payments[-1].charge_id), actor="command", reason="as asked")
 

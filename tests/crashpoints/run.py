@@ -24,7 +24,7 @@ from tests.conftest import empty
 from tests.crashpoints.judge import Mark, died, judged, mark
 from tests.crashpoints.points import KILLED
 from tests.crashpoints.small_replica import KNOCKS, SmallReplica
-from tests.crashpoints.stage import Stage, Story, clear_misfortune
+from tests.crashpoints.stage import DOOMED_SESSIONS, Stage, Story, clear_misfortune
 from tests.scenarios.world import World, open_world
 
 RESUME_S = 20.0
@@ -106,6 +106,7 @@ class Theatre:
             queue.remove(update)
 
     async def _plays(self, story: Story, point: str | None, at: int) -> Played:
+        await self._world.execute(f"SELECT pg_terminate_backend(pid) {DOOMED_SESSIONS}")  # whose owner is long dead
         anna = self._world.tg.user(next(_people))
         callbacks = self._callbacks if story.callbacks else None
         home = await self._home(callbacks)

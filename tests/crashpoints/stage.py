@@ -16,6 +16,7 @@ from tests.scenarios.world import World
 
 QUIET = "SELECT true"
 EDIT = "google/nano-banana-edit"
+DOOMED_SESSIONS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'kiebot doomed'"
 _MISFORTUNE = """
     CREATE FUNCTION misfortune() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         IF current_setting('application_name') = 'kiebot doomed' THEN {does}; END IF;
@@ -49,6 +50,10 @@ class Stage:
         """Somebody calls an attempt's callback address."""
         redis, key = self.beside.adapters.redis, f"{self.world.redis_prefix}:{KNOCKS}"
         await redis.rpush(key, json.dumps([attempt_id, task_id]))  # type: ignore[misc]  # as it is typed
+
+    async def waits_in_a_statement(self) -> None:
+        """Until the dying replica does, with `is_slow`."""
+        await self.world.until_row(f"SELECT true {DOOMED_SESSIONS} AND wait_event = 'PgSleep'")
 
     async def of_mine(self, query: str) -> Any:
         """The first value of a query about this person's own rows (`:user`), once there is one."""
@@ -154,9 +159,7 @@ def is_slow(times: int) -> str:
 
 async def cut_off_in_a_statement(stage: Stage) -> None:
     """With `is_slow`: the dying replica's job is cut off while it waits for the answer."""
-    await stage.world.until_row(
-        "SELECT true FROM pg_stat_activity WHERE application_name = 'kiebot doomed' AND wait_event = 'PgSleep'"
-    )
+    await stage.waits_in_a_statement()
     stage.cuts_job()
 
 
