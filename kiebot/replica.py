@@ -13,8 +13,10 @@ import structlog
 
 from kiebot import __version__
 from kiebot.admin.acts import Rules
+from kiebot.bookkeeping import Bookkeeper
 from kiebot.bootstrap import LEASE_NAME, Adapters, Services, Stores
 from kiebot.bot.application import BotHandler
+from kiebot.bot.receipts import Receipts
 from kiebot.bot.rendering import BotRenderer
 from kiebot.bot.settings import BotSettings
 from kiebot.errors import KiebotError, Permanent, Transient
@@ -154,6 +156,8 @@ class Replica:
         self._supervisor.start("candidate", self._candidate.run)
         gauges = Gauges(adapters, self._supervisor)
         self._supervisor.start("gauges", lambda: gauges.run(self))
+        bookkeeper = Bookkeeper(adapters.database, adapters.payment_providers, Receipts(), self._clock)
+        self._supervisor.start("bookkeeper", lambda: bookkeeper.run(self))
         log.info(
             "replica.started",
             replica=settings.replica_id,

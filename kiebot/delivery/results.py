@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -58,12 +59,32 @@ class ResultSender:
         is_resent = bool(row.payload.get("resent"))
         if artifacts and not is_resent:  # an earlier try sent the files and was cut off after it
             return await self._finish(row, len(artifacts), say)
-        try:
-            again = await self._send_again(row.chat_id, artifacts, wishes, say) if artifacts else None
-            return again or await self._send_files(row, generation, urls, wishes, say)
-        except (TooLarge, MediaRefused, FileGone):
-            linked = self._renderer.outcome("result_link", generation, {**facts, "urls": urls})
-            return await self._messenger.send_text(row.chat_id, linked.text, linked.keyboard)
+        for way in self._ways(row, generation, artifacts, urls, wishes, say):
+            try:
+                if (sent := await way()) is not None:
+                    return sent
+            except (TooLarge, MediaRefused, FileGone):
+                continue
+        linked = self._renderer.outcome("result_link", generation, {**facts, "urls": urls})
+        return await self._messenger.send_text(row.chat_id, linked.text, linked.keyboard)
+
+    def _ways(
+        self,
+        row: Row,
+        generation: Generation,
+        artifacts: Sequence[Artifact],
+        urls: Sequence[str],
+        wishes: Wishes,
+        say: Say,
+    ) -> list[Callable[[], Awaitable[Sent | None]]]:
+        """The best first. An id is of one kind for ever: who wants files now gets what came as a picture from its
+        maker once more, and as it came when that is gone."""
+        by_files = partial(self._send_files, row, generation, urls, wishes, say)
+        by_ids = partial(self._send_again, row.chat_id, artifacts, wishes, say)
+        if not artifacts:
+            return [by_files]
+        is_other = wishes.wants_files and any(artifact.kind in SHOWN for artifact in artifacts)
+        return [by_files, by_ids] if is_other else [by_ids, by_files]
 
     async def _read(self, row: Row) -> tuple[Generation, list[Artifact], Wishes, dict[str, object]]:
         if row.generation_id is None:
@@ -80,11 +101,9 @@ class ResultSender:
         return generation, artifacts, wishes, facts
 
     async def _send_again(self, chat_id: int, artifacts: Sequence[Artifact], wishes: Wishes, say: Say) -> Sent | None:
-        """By the ids that Telegram gave them. None: it does not take those any more, or not as the user wants them
-        now, and nothing was sent."""
-        if wishes.wants_files and any(artifact.kind in SHOWN for artifact in artifacts):
-            return None  # an id is of one kind for ever
-        media = [_as_wished(Media(artifact.kind, artifact.file_id), wishes) for artifact in artifacts]
+        """By the ids that Telegram gave them. None: it does not take those any more, and nothing was sent."""
+        hidden = replace(wishes, wants_files=False)
+        media = [_as_wished(Media(artifact.kind, artifact.file_id), hidden) for artifact in artifacts]
         try:
             sent = await self._post(chat_id, media, say)
         except MediaRefused:  # also: a silent clip is kept as an animation, which no album takes

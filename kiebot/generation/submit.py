@@ -16,7 +16,7 @@ from kiebot.errors import AccountStopped, ModelPaused, OutcomeUnknown, Permanent
 from kiebot.generation.catalog import model_by_id
 from kiebot.generation.checks import media_refs, request_input, with_urls
 from kiebot.generation.effects import apply, look_later
-from kiebot.generation.lengths import kinds_to_measure, metered, problem_of
+from kiebot.generation.lengths import NOT_AS_SOLD, check, kinds_to_measure, metered
 from kiebot.generation.machine import AnswerLost, Begun, Broke, Event, NotCreated, TaskCreated
 from kiebot.generation.model import Claim, Generation, State
 from kiebot.generation.ports import Submission, Upload, UserFile
@@ -34,14 +34,6 @@ MODEL_OFF_WAIT_S = 60.0
 MODEL_PAUSE_S = 300.0
 MAX_SETBACKS = 8
 ANSWER_WITHIN_S = 80.0  # createTask has 65 seconds; nobody calls its answer lost before, unless its worker is dead
-
-
-class _NotAsSold(Exception):
-    """A file is longer than its sender said when the price was named; `reason` as in Broke."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class Submitter:
@@ -65,10 +57,8 @@ class Submitter:
             await self._upload_failed(generation, claim, error)
             return
         except Permanent as error:
-            await self._apply(generation, claim, Broke("input_fetch", str(error)))
-            return
-        except _NotAsSold as error:
-            await self._apply(generation, claim, Broke(error.reason))
+            reason = error.code if error.code in NOT_AS_SOLD else "input_fetch"
+            await self._apply(generation, claim, Broke(reason, str(error)))
             return
         # Asked last: between this yes and the call there is nothing that takes long, so that the call counts when it
         # was let through and not a slow upload later.
@@ -117,7 +107,7 @@ class Submitter:
     async def _uploaded(self, generation: Generation, model: Model) -> dict[str, str]:
         """file_id -> URL for every file of the user's. Repeatable: what is fresh is not uploaded again.
 
-        Raises: _NotAsSold, before anything is made of them.
+        Raises: what the upload raises; Permanent, when one is not as long as it was sold as.
         """
         uploads, kinds = dict(generation.uploads), kinds_to_measure(model, generation.inputs)
         now = generation.read_at or self._tools.clock.now()
@@ -130,17 +120,15 @@ class Submitter:
                 await tx.generations.set_uploads(generation.id, uploads)
         known = {file_id: facts for file_id, facts in uploads.items() if isinstance(facts, Mapping)}
         real_s = {file_id: facts["seconds"] for file_id, facts in known.items() if "seconds" in facts}
-        if (problem := problem_of(model, generation.inputs, real_s)) is not None:
-            raise _NotAsSold(problem)
+        check(model, generation.inputs, real_s)
         return {file_id: str(facts["url"]) for file_id, facts in known.items()}
 
     async def _upload(self, ref: Mapping[str, object], kind: str | None) -> dict[str, object]:
         """Its URL; of a file whose length is billed (`kind` is given) its real seconds too."""
         file = _user_file(ref)
-        async with self._tools.files.open(file) as content, metered(content) as meter:
-            passed = content if kind is None else meter.content()
-            url = await self._tools.provider.upload(Upload(passed, file.file_name, file.mime, file.size_bytes))
-            return {"url": url} if kind is None else {"url": url, "seconds": await meter.seconds(kind)}
+        async with self._tools.files.open(file) as content, metered(content, kind) as meter:
+            upload = Upload(meter.content(), file.file_name, file.mime, file.size_bytes)
+            return {"url": await self._tools.provider.upload(upload), **await meter.facts()}
 
     async def _upload_failed(self, generation: Generation, claim: Claim, error: Transient) -> None:
         """Uploads may be repeated, but not for ever: the user waits."""

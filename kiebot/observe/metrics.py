@@ -143,6 +143,23 @@ class Metrics:
             ["provider", "outcome"],
         )
         self.refunds = self._counter("refunds_total", "steps of refunds: opened, later, done, refused", ["outcome"])
+        self.payments_uncredited = self._asked(
+            "payments_uncredited",
+            "payments in a provider's books and never booked here, once a day by the holder",
+        )
+        self.payment_differences = self._asked(
+            "payment_differences", "every difference between a provider's books and ours, once a day by the holder"
+        )
+        self.margin_credits = self._asked(
+            "margin_credits", "what users paid less what KIE took in seven days, once a day by the holder"
+        )
+        self.models_at_a_loss = self._asked(
+            "models_at_a_loss",
+            "models that cost more than they brought in seven days, once a day by the holder",
+        )
+        self.books_compared_timestamp_seconds = self._asked(
+            "books_compared_timestamp_seconds", "Unix time at which this replica last laid the books side by side"
+        )
         self.ledger_broken = self._asked(
             "ledger_broken", "invariants of the money found broken when last checked; anything above 0 is an alarm"
         )

@@ -58,6 +58,13 @@ async def test_a_result_that_came_as_a_picture_comes_again_as_a_file_once_that_i
     assert await sends_again(office, generation) == ["sendDocument"]
 
 
+async def test_a_picture_whose_file_is_gone_comes_again_as_it_came(office: Office) -> None:
+    generation = await made(office, 1)
+    await wishes(office, wants_files=True)
+    gone = ["https://example.org/gone.png"]  # none of the maker's hosts
+    assert await sends_again(office, generation, urls=gone) == ["sendPhoto"]
+
+
 async def test_sound_stays_sound(office: Office) -> None:
     await wishes(office, wants_files=True, hides_media=True)
     await made(office, 1, kind="ai-music-api/generate")
