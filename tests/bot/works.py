@@ -153,7 +153,10 @@ class FakeGenerations:
     async def consumed(self, attempt_id: UUID, amount: int) -> None:
         raise NotKept
 
-    async def attempt_owner(self, attempt_id: UUID) -> UUID | None:
+    async def attempt_owner(self, attempt_id: UUID) -> tuple[UUID, str | None] | None:
+        raise NotKept
+
+    async def attempt_of_task(self, task_id: str) -> UUID | None:
         raise NotKept
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -13,7 +14,7 @@ from kiebot.errors import Transient
 from kiebot.generation.model import Generation, State
 from kiebot.simulators.kie import Task
 from kiebot.store import Store, Tx
-from tests.generation.conftest import Rig
+from tests.generation.conftest import Rig, Unlimited
 
 
 @pytest.fixture
@@ -38,10 +39,10 @@ async def knocks(rig: Rig, generation: Generation, task: Task) -> None:
 
 
 async def test_a_callback_that_comes_before_its_task_can_be_seen_is_asked_for_again(rig: Rig) -> None:
-    unknown, task = await orphaned(rig, "[[sim:gap=0.2]]")
+    unknown, task = await orphaned(rig, "[[sim:gap=0.6]]")
     with pytest.raises(Transient):  # the provider calls again after any answer but 200
         await knocks(rig, unknown, task)
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.6)
     await knocks(rig, unknown, task)
     assert (await rig.settles(unknown.id)).state is State.SUCCEEDED
 
@@ -80,6 +81,67 @@ async def test_an_orphan_adopted_in_the_very_moment_of_giving_it_up_stays_adopte
     assert await rig.told(unknown.id) == ["result"]
     assert await rig.balance() == (8400, 0)
     await rig.books_are_right()
+
+
+async def test_a_callback_that_names_another_attempts_task_is_refused(rig: Rig) -> None:
+    """The body is unsigned: whoever knows a callback address could point it at a result that somebody else paid for."""
+    other = await rig.order()
+    await rig.engine.advance(other.id)
+    (paid,) = rig.kie.tasks.values()
+    rig.kie.loses_next_answer("a")
+    generation = await rig.order()
+    await rig.engine.advance(generation.id)
+    unknown = await rig.read(generation.id)
+    assert unknown.state is State.UNKNOWN and unknown.attempt_id is not None
+    assert not await rig.engine.knock(unknown.attempt_id, paid.task_id)
+    assert (await rig.read(generation.id)).state is State.UNKNOWN
+    await rig.settles(other.id)
+
+
+async def test_after_its_end_an_attempt_takes_no_other_task_than_its_own(rig: Rig) -> None:
+    rig.kie.fails_next("moderation_prompt")
+    generation = await rig.order()
+    ended = await rig.settles(generation.id)
+    assert ended.state is State.FAILED and ended.attempt_id is not None
+    rig.kie.loses_next_answer("a")
+    await rig.engine.advance((await rig.order()).id)
+    stray = next(task for task in rig.kie.tasks.values() if task.task_id != ended.task_id)
+    await asyncio.sleep(0.05)
+    assert not await rig.engine.knock(ended.attempt_id, stray.task_id)
+    assert await rig.told(generation.id) == ["failed:moderation"]
+    assert await rig.engine.knock(ended.attempt_id, ended.task_id)
+
+
+async def test_the_question_after_a_callback_keeps_to_the_budget_of_polls(rig: Rig) -> None:
+    unknown, task = await orphaned(rig, "[[sim:seconds=0]]")
+    budget = Crowded(0.05, times=2)
+    rig.tools = replace(rig.tools, poll_budget=budget)
+    await knocks(rig, unknown, task)
+    assert budget.events[:3] == [f"hurried {unknown.id}", "told to wait", "told to wait"]
+    assert (await rig.read(unknown.id)).state is State.RUNNING
+
+
+async def test_a_callback_for_which_there_is_no_room_in_time_is_asked_for_again(rig: Rig) -> None:
+    unknown, task = await orphaned(rig, "[[sim:seconds=0]]")
+    rig.tools = replace(rig.tools, poll_budget=Crowded(60.0, times=1))
+    with pytest.raises(Transient):
+        await knocks(rig, unknown, task)
+    assert rig.kie.journal.polls_of(task.task_id) == []
+
+
+class Crowded(Unlimited):
+    """A budget that has no room for the first few who ask."""
+
+    def __init__(self, wait_s: float, *, times: int) -> None:
+        super().__init__()
+        self._wait_s, self._times = wait_s, times
+
+    async def take(self, turn: str, since: datetime | None = None) -> float:
+        if self._times > 0:
+            self._times -= 1
+            self.events.append("told to wait")
+            return self._wait_s
+        return await super().take(turn, since)
 
 
 class Interrupted:
