@@ -180,7 +180,7 @@ class Adapters:
             owner=self.incarnation,
             callback_url=(lambda attempt: f"{base}/kie/callback/{attempt}") if base else None,
             limits=settings.limits(),
-            pace=Pace(scale=settings.kie_pace),
+            pace=Pace(scale=settings.kie_pace, result_patience_s=settings.kie_result_patience_s),
             content_filter=settings.content_filter,
             operators=Operators(settings.admin_ids, Notices()),
         )

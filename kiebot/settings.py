@@ -158,6 +158,12 @@ class Settings(BaseSettings):
         None, description="console or json; default: console on a terminal, json otherwise"
     )
     kie_pace: float = Field(1.0, gt=0, le=10, description="scales every wait for KIE; below 1 only for simulators")
+    kie_result_patience_s: float = Field(
+        86_400.0,
+        ge=60,
+        le=86_400,
+        description="how long the file of a finished, billed result is looked for before the money goes back",
+    )
 
     @field_validator("public_url", mode="before")
     @classmethod

@@ -13,7 +13,8 @@ import structlog
 from kiebot.clock import Clock
 from kiebot.errors import Transient
 from kiebot.generation.effects import apply
-from kiebot.generation.machine import Broke
+from kiebot.generation.machine import AnswerLost, Broke, Event, StayedAway
+from kiebot.generation.model import Generation, State
 from kiebot.storage.claims import BEAT_EVERY_S
 from kiebot.storage.sweeps import Backlog
 from kiebot.storage.transaction import Database, Transaction
@@ -182,7 +183,7 @@ class Sweeper:
             if generation.state.is_final:
                 return
             log.error("generation.expired", generation_id=str(generation_id), state=generation.state.value)
-            await apply(tx, generation_id, Broke("timeout"))
+            await apply(tx, generation_id, _ending_of(generation))
 
     @staticmethod
     async def _survive(step: Callable[[], Awaitable[object]]) -> None:
@@ -192,6 +193,19 @@ class Sweeper:
             log.warning("sweep.skipped", why=str(error))
         except Exception:
             log.exception("sweep.failed")
+
+
+def _ending_of(generation: Generation) -> Event:
+    """What ends a generation whose hold ran out. A task that may exist and be billed stays on the books as that."""
+    match generation.state:
+        case State.SUBMITTING:
+            return AnswerLost(may_turn_up=False)
+        case State.UNKNOWN:
+            return StayedAway()
+        case State.ACCEPTED:
+            return Broke("expired")
+        case _:
+            return Broke("result_lost" if generation.ready_at is not None else "timeout")
 
 
 async def _forget_updates(tx: Transaction) -> int:

@@ -82,7 +82,7 @@ def capture_before_success() -> None:
 def resubmit_on_lost_answer() -> None:
     """The generation is accepted again, and a new createTask follows."""
 
-    async def answer_lost(self: submit.Submitter, generation: Generation, claim: Claim, why: str) -> None:
+    async def answer_lost(self: submit.Submitter, generation: Generation, claim: Claim, why: str, **_: object) -> None:
         await self._apply(generation, claim, NotCreated(), due_in_s=0.1, error=why)
 
     submit.Submitter.answer_lost = answer_lost  # type: ignore[method-assign]  # the very purpose of this module

@@ -1,7 +1,7 @@
 """Tells operators when the provider stops working for the whole account, or for one model, and when it works again.
 
-Once per stop: a stop lasts while pauses follow one another, and ends with a task made well after the last pause. So a
-provider that refuses some calls and takes others says so once, not every minute.
+Once per stop: it lasts while pauses follow one another, and ends when a probe was a success. Stops that begin within
+one quarter of an hour are told as one, so a provider that refuses some calls and takes others is no flood.
 """
 
 from __future__ import annotations
@@ -32,17 +32,20 @@ class Operators:
 
     async def stopped(self, tx: Tx, scope: str, since: datetime, why: str) -> None:
         for admin_id, language in await self._listeners(tx):
-            await _say(tx, admin_id, self.words.stopped(language, scope, why), f"stopped:{scope}:{since.isoformat()}")
+            await _say(tx, admin_id, self.words.stopped(language, scope, why), f"stopped:{scope}:{_quarter(since)}")
 
-    async def works(self, tx: Tx, model_id: str) -> None:
-        """A task was made: stops of the account and of this model are over, when there were any."""
-        for scope, since in await tx.generations.end_stops(model_id):
-            for admin_id, language in await self._listeners(tx):
-                await _say(tx, admin_id, self.words.works_again(language, scope), f"works:{scope}:{since.isoformat()}")
+    async def works(self, tx: Tx, scope: str, since: datetime) -> None:
+        """The stop that began then is over."""
+        for admin_id, language in await self._listeners(tx):
+            await _say(tx, admin_id, self.words.works_again(language, scope), f"works:{scope}:{_quarter(since)}")
 
     async def _listeners(self, tx: Tx) -> list[tuple[int, str]]:
         known = [await tx.users.find(admin_id) for admin_id in sorted(self.ids)]
         return [(each.id, each.language) for each in known if each is not None and each.blocked_bot_at is None]
+
+
+def _quarter(at: datetime) -> str:
+    return at.replace(minute=at.minute // 15 * 15, second=0, microsecond=0).isoformat()
 
 
 async def _say(tx: Tx, admin_id: int, say: Say, key: str) -> None:

@@ -15,6 +15,7 @@ from kiebot.generation.machine import (
     Finished,
     FreeSlot,
     MarkAttempt,
+    NotCreated,
     OpenAttempt,
     TaskCreated,
     Tell,
@@ -22,6 +23,7 @@ from kiebot.generation.machine import (
     step,
 )
 from kiebot.generation.model import AttemptState, Claim, Generation, State
+from kiebot.generation.ports import TaskState
 from kiebot.generation.pricing import settle
 from kiebot.ids import new_id
 from kiebot.observe.metrics import METRICS
@@ -86,12 +88,27 @@ async def _old_news(tx: Tx, before: Generation, attempt_id: UUID, event: Event, 
 
 
 async def look_later(
-    tx: Tx, generation: Generation, claim: Claim, wait_s: float, *, polled: bool = False, setback: bool = False
+    tx: Tx,
+    generation: Generation,
+    claim: Claim,
+    wait_s: float,
+    *,
+    polled: bool = False,
+    setback: bool = False,
+    stumble: bool = False,
+    report: TaskState | None = None,
 ) -> None:
     """Nothing is decided: the claim ends, and the next look is due in `wait_s` seconds, or sooner when the row was
-    given a sooner time while it was being looked at."""
+    given a sooner time while it was being looked at. report: what the provider said of the task."""
     deferred = await tx.generations.defer(
-        generation.id, wait_s, polled=polled, setback=setback, seen=generation.revision, ends=claim
+        generation.id,
+        wait_s,
+        polled=polled,
+        setback=setback,
+        stumble=stumble,
+        report=report,
+        seen=generation.revision,
+        ends=claim,
     )
     if deferred is not None:
         tx.wakeups.append(Advance(generation.id, deferred.revision, deferred.due_in_s))
@@ -102,13 +119,17 @@ def _with_facts(after: Generation, before: Generation, event: Event) -> Generati
         case Begun() if after.state is State.SUBMITTING:
             return replace(after, attempt_no=before.attempt_no + 1, attempt_id=new_id(), task_id=None, polls=0)
         case TaskCreated(task_id):
-            return replace(after, task_id=task_id)
+            return replace(after, task_id=task_id, setbacks=0)
+        case NotCreated(is_retake=True):
+            return replace(after, retakes=before.retakes + 1)
         case Finished(urls, text, _):
             return replace(after, result_urls=urls, result_text=text)
         case Broke(reason, detail, _):
-            again = after.state is State.ACCEPTED
-            retakes = before.retakes + 1 if again else before.retakes
-            return replace(after, failure=None if again else reason, detail=detail, retakes=retakes)
+            if after.state is not State.ACCEPTED:
+                return replace(after, failure=reason, detail=detail)
+            if reason == "capacity":  # the provider's crowd is no fault of the task: counted apart
+                return replace(after, failure=None, detail=detail, busies=before.busies + 1)
+            return replace(after, failure=None, detail=detail, retakes=before.retakes + 1)
     return after
 
 

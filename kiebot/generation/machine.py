@@ -28,7 +28,10 @@ class TaskCreated:
 
 @dataclass(frozen=True, slots=True)
 class NotCreated:
-    """The provider answered that nothing was created; the same submit may be tried later."""
+    """The provider answered that nothing was created; the same submit may be tried later. `is_retake`: it counts as the
+    new try that a failure allows."""
+
+    is_retake: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,8 @@ def _open(state: State, event: Event) -> Step:
     match event:
         case Finished(urls, text, cost):  # a callback may outrun the answer to the submit itself
             return State.SUCCEEDED, (Capture(cost), Tell("result", urls=urls, text=text))
+        case Broke("capacity", again=True) if state is State.RUNNING:  # for minutes: the slot is another's
+            return State.ACCEPTED, (FreeSlot(),)
         case Broke(again=True) if state is State.RUNNING:
             return State.ACCEPTED, ()
         case Broke(reason):

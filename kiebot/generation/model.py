@@ -90,14 +90,25 @@ class Generation:
     revision: int = 0
     claim_no: int = 0
     retakes: int = 0  # new tasks that were begun after a failure of the provider
-    setbacks: int = 0  # steps that failed on our way, waits not counted
+    setbacks: int = 0  # uploads or submits that failed in a row, waits not counted
+    busies: int = 0  # tasks that failed because the provider had no room
+    stumbles: int = 0  # steps that failed by a bug of ours
+    seen_at: datetime | None = None  # the provider knew the present task
+    ready_at: datetime | None = None  # the provider first said that it has a result
+    missing_at: datetime | None = None  # the first of the answers in a row that did not know the task
+    missings: int = 0  # how many they are
     read_at: datetime | None = None  # the database's time when this was read: ages never mix two clocks
 
     @property
     def age_s(self) -> float:
         """Seconds since the submit, else since it was accepted, by the database's clock."""
-        since = self.submitted_at or self.accepted_at
-        return (self.read_at - since).total_seconds() if self.read_at is not None else 0.0
+        return self.since_s(self.submitted_at or self.accepted_at)
+
+    def since_s(self, moment: datetime | None) -> float:
+        """Seconds from then until this was read, by the database's clock; 0 when it has not come."""
+        if moment is None or self.read_at is None:
+            return 0.0
+        return (self.read_at - moment).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,14 @@ class Deferred:
 
     revision: int
     due_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Creates that met a fault of the provider's with no success since: of how many works, and of which models."""
+
+    works: int
+    models: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

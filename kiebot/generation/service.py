@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from kiebot.errors import KeyReused, Permanent, Transient
+from kiebot.errors import KeyReused, Permanent, RateLimited, Transient
 from kiebot.generation.effects import apply, look_later
 from kiebot.generation.machine import Broke, Cancelled, Finished, StayedAway, TaskCreated
 from kiebot.generation.model import Claim, Generation, Order, State
@@ -22,7 +22,8 @@ from kiebot.wakeups import Advance, RefreshCard
 
 log = structlog.get_logger()
 
-MAX_SETBACKS = 8
+MAX_STUMBLES = 8
+ROOM_WITHIN_S = 8.0  # the provider waits 15 seconds for the answer to its callback
 
 
 async def accept(tx: Tx, order: Order, limits: Limits) -> Generation:
@@ -106,15 +107,15 @@ class Generations:
 
     async def _stumbled(self, generation: Generation, claim: Claim, error: Exception) -> None:
         """A bug of ours: tried again with growing pauses, then given up with the money back."""
-        log.error("generation.stumbled", generation_id=str(generation.id), times=generation.setbacks, exc_info=error)
+        log.error("generation.stumbled", generation_id=str(generation.id), times=generation.stumbles, exc_info=error)
 
         async def write() -> None:
             async with self._tools.store.transaction() as tx:
-                if generation.setbacks >= MAX_SETBACKS and generation.state is not State.SUBMITTING:
+                if generation.stumbles >= MAX_STUMBLES and generation.state is not State.SUBMITTING:
                     await apply(tx, generation.id, Broke("server", str(error)), ends=claim)
                     return
-                pause_s = self._tools.pace.scale * 5.0 * 2.0**generation.setbacks
-                await look_later(tx, generation, claim, pause_s, setback=True)
+                pause_s = self._tools.pace.scale * 5.0 * 2.0 ** min(generation.stumbles, MAX_STUMBLES)
+                await look_later(tx, generation, claim, pause_s, stumble=True)
 
         await insist(write, self._tools.clock, what="generation.stumbled")
 
@@ -132,9 +133,13 @@ class Generations:
         to call again, because nobody else will ask.
         """
         async with self._tools.store.transaction() as tx:
-            owner = await tx.generations.attempt_owner(attempt_id)
-            generation = None if owner is None else await tx.generations.get(owner)
+            attempt = await tx.generations.attempt_owner(attempt_id)
+            generation = None if attempt is None else await tx.generations.get(attempt[0])
+            is_its_own = attempt is None or await _is_its_own(tx, attempt_id, attempt[1], task_id)
         if generation is None:
+            return False
+        if not is_its_own:
+            log.warning("callback.foreign_task", generation_id=str(generation.id), attempt_id=str(attempt_id))
             return False
         if generation.attempt_id != attempt_id or not task_id:
             await self._hurry(generation)
@@ -147,7 +152,7 @@ class Generations:
         return True
 
     async def _adopt(self, generation: Generation, task_id: str) -> None:
-        report = await self._tools.provider.query(task_id)
+        report = await self._ask(generation, task_id)
         if report.state is TaskState.MISSING:  # made a moment ago: it may not be seen yet
             raise Transient("the task of a callback is not to be seen")
         async with self._tools.store.transaction() as tx:
@@ -159,7 +164,7 @@ class Generations:
         log.info("generation.adopted", generation_id=str(generation.id))
 
     async def _receive_gift(self, generation: Generation, task_id: str) -> None:
-        report = await self._tools.provider.query(task_id)
+        report = await self._ask(generation, task_id)
         if report.state in (TaskState.MISSING, TaskState.RUNNING):
             raise Transient("the task of a callback has not ended")
         if report.state is not TaskState.SUCCEEDED or not await self._is_alive(report):
@@ -181,6 +186,24 @@ class Generations:
             return False
         return bool(report.urls or report.text)
 
+    async def _ask(self, generation: Generation, task_id: str) -> TaskReport:
+        """Within the budget of polls, and first in its line: the provider calls only a few times and not for long.
+
+        Raises: Transient, when there was no room or no answer.
+        """
+        budget, clock, turn = self._tools.poll_budget, self._tools.clock, str(generation.id)
+        give_up_at = clock.monotonic() + ROOM_WITHIN_S
+        await budget.hurry(turn)
+        while (wait_s := await budget.take(turn)) > 0:
+            if clock.monotonic() + wait_s > give_up_at:
+                raise Transient("no room to ask for the task of a callback", retry_after_s=wait_s)
+            await clock.sleep(wait_s)
+        try:
+            return await self._tools.provider.query(task_id)
+        except RateLimited as error:
+            await budget.refused(pause_s=error.retry_after_s)
+            raise
+
     async def _hurry(self, generation: Generation) -> None:
         if generation.state is not State.RUNNING:
             return
@@ -189,3 +212,10 @@ class Generations:
             deferred = await tx.generations.defer(generation.id, 0.0)
             if deferred is not None:
                 tx.wakeups.append(Advance(generation.id, deferred.revision))
+
+
+async def _is_its_own(tx: Tx, attempt_id: UUID, known: str | None, named: str | None) -> bool:
+    """Whether the task that a callback names may be this attempt's: not another one than it has, nor another's."""
+    if named is None or named == known:
+        return True
+    return known is None and await tx.generations.attempt_of_task(named) is None

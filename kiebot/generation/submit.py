@@ -7,7 +7,8 @@ without an answer knows only that the task may exist: it is never sent again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -21,18 +22,22 @@ from kiebot.generation.machine import AnswerLost, Begun, Broke, Event, NotCreate
 from kiebot.generation.model import Claim, Generation, State
 from kiebot.generation.ports import Submission, Upload, UserFile
 from kiebot.generation.product import Model
+from kiebot.generation.stops import BREAKER_PAUSE_S, PROBE_S, UNKNOWN_PAUSE_S, lift, note_trouble, switch_off
 from kiebot.generation.tools import Tools
 from kiebot.insist import insist
 from kiebot.store import Tx
 
 log = structlog.get_logger()
 
+Also = Callable[[Tx], Awaitable[None]]
+
 UPLOAD_LIVES = timedelta(hours=20)  # the provider keeps uploads for 24 hours; a job must still read them
 SLOT_WAIT_S, MAX_SLOT_WAIT_S = 15.0, 600.0  # a slot that comes free wakes the next one; this is the fallback
 NEAR_S, EARLY_S = 1.0, 0.5  # a turn so near is waited for; who is told a later one comes back that much earlier
 MODEL_OFF_WAIT_S = 60.0
-MODEL_PAUSE_S = 300.0
-MAX_SETBACKS = 8
+LONGEST_PAUSE_S = 300.0
+MAX_SETBACKS = 50  # with the pauses between them some four hours: an outage of the provider's is no fault of the work
+MAX_RETAKES = 1
 ANSWER_WITHIN_S = 80.0  # createTask has 65 seconds; nobody calls its answer lost before, unless its worker is dead
 
 
@@ -67,13 +72,13 @@ class Submitter:
             return
         await self._call(generation, claim, model, urls)
 
-    async def answer_lost(self, generation: Generation, claim: Claim, why: str) -> None:
+    async def answer_lost(self, generation: Generation, claim: Claim, why: str, *, also: Also | None = None) -> None:
         """The task may exist and be billed. With a callback address it can find us; without one the money goes back."""
         model = model_by_id(generation.model_id)
         can_turn_up = self._tools.callback_url is not None and model is not None
         wait_s = self._tools.pace.orphan_wait_s(model) if can_turn_up and model is not None else None
         log.warning("attempt.outcome_unknown", generation_id=str(generation.id), why=why)
-        await self._settle(generation, claim, AnswerLost(can_turn_up), due_in_s=wait_s, error=why)
+        await self._settle(generation, claim, AnswerLost(can_turn_up), due_in_s=wait_s, error=why, also=also)
 
     async def _until_its_turn(self, generation: Generation) -> float:
         """0 when its create may go out now, else when to come back. A near turn is waited for: the way through the
@@ -88,9 +93,8 @@ class Submitter:
     async def _reason_to_wait(self, generation: Generation) -> float:
         """0, or the seconds until it is worth asking again. Takes one of the user's running slots."""
         async with self._tools.store.transaction() as tx:
-            off = await tx.generations.model_is_off("*") or await tx.generations.model_is_off(generation.model_id)
-            if off:  # "*": the whole account is stopped
-                return MODEL_OFF_WAIT_S * self._tools.pace.scale
+            if await tx.switches.is_held_back(generation.model_id):
+                return self._off_wait_s()
             if not generation.holds_slot and not await self._take_slot(tx, generation):
                 return float(min(SLOT_WAIT_S * 2.0 ** min(generation.polls, 20), MAX_SLOT_WAIT_S))
         return 0.0
@@ -103,6 +107,12 @@ class Submitter:
             return True
         await tx.generations.unmark_slot(generation.id)
         return False
+
+    async def _leave_slot(self, tx: Tx, generation: Generation) -> None:
+        """For the user's works of other models. The same order of locks."""
+        if (await tx.generations.lock(generation.id)).holds_slot:
+            await tx.generations.unmark_slot(generation.id)
+            await tx.ledger.give_slot(generation.user_id)
 
     async def _uploaded(self, generation: Generation, model: Model) -> dict[str, str]:
         """file_id -> URL for every file of the user's. Repeatable: what is fresh is not uploaded again.
@@ -131,31 +141,49 @@ class Submitter:
             return {"url": await self._tools.provider.upload(upload), **await meter.facts()}
 
     async def _upload_failed(self, generation: Generation, claim: Claim, error: Transient) -> None:
-        """Uploads may be repeated, but not for ever: the user waits."""
-        if generation.setbacks >= MAX_SETBACKS and not isinstance(error, RateLimited):
+        """Uploads may be repeated, but not for ever: the user waits. A stopped account refuses them too."""
+        is_setback = not isinstance(error, RateLimited | AccountStopped | ModelPaused)
+        if isinstance(error, AccountStopped | ModelPaused):
+            await switch_off(self._tools, generation.model_id, error)
+        elif is_setback and generation.setbacks >= MAX_SETBACKS:
             await self._apply(generation, claim, Broke("input_fetch", str(error)))
             return
-        await self._later(generation, claim, self._pause(generation, error), setback=not isinstance(error, RateLimited))
+        await self._later(generation, claim, self._pause(generation, error), setback=is_setback)
 
     async def _call(self, generation: Generation, claim: Claim, model: Model, urls: Mapping[str, str]) -> None:
         body = request_input(model, with_urls(model, generation.inputs, urls), self._tools.content_filter)
-        begun = await self._apply(generation, claim, Begun(), due_in_s=ANSWER_WITHIN_S)
-        if begun.state is not State.SUBMITTING or begun.attempt_id is None:
+        begun, probes = await self._begin(generation, claim)
+        if begun is None or begun.state is not State.SUBMITTING or begun.attempt_id is None:
             await self._tools.create_budget.answered(str(generation.id))
-            return  # cancelled in the meantime
+            return  # held back or cancelled in the meantime
         address = self._tools.callback_url
         callback_url = address(begun.attempt_id) if address is not None else None
         submission = Submission(begun.attempt_id, generation.model_id, body, callback_url)
         try:
             task_id = await self._submit(submission, str(generation.id))
         except OutcomeUnknown as error:
-            await self.answer_lost(begun, claim, str(error))
+            note = self._trouble(begun, probes, error, UNKNOWN_PAUSE_S)
+            await self.answer_lost(begun, claim, str(error), also=note)
         except Transient as error:
-            await self._not_created(begun, claim, error)
+            await self._not_created(begun, claim, probes, error)
         except Permanent as error:
-            await self._settle(begun, claim, Broke(error.code, str(error)), error=str(error))
+            await self._refused(begun, claim, probes, error)
         else:
-            await self._created(begun, claim, model, task_id)
+            await self._created(begun, claim, model, probes, task_id)
+
+    async def _begin(self, generation: Generation, claim: Claim) -> tuple[Generation | None, tuple[str, ...]]:
+        """Commit the intent, unless creates are held back by now; then None. With it come the switches it is to try."""
+        async with self._tools.store.transaction() as tx:
+            probes = await tx.switches.pass_switches(generation.model_id, probe_s=PROBE_S * self._tools.pace.scale)
+            if probes is None:
+                await self._leave_slot(tx, generation)
+                await look_later(tx, generation, claim, self._off_wait_s())
+                return None, ()
+            applied = await apply(tx, generation.id, Begun(), due_in_s=ANSWER_WITHIN_S, ends=claim)
+            if probes and applied.generation.state is not State.SUBMITTING:
+                await tx.switches.leave_probe(probes)
+        _log_step(applied.generation, Begun())
+        return applied.generation, probes
 
     async def _submit(self, submission: Submission, turn: str) -> str:
         """The budget hears of the answer beside what is done with it: the task id must be written first of all."""
@@ -166,45 +194,64 @@ class Submitter:
             self._telling.add(telling)
             telling.add_done_callback(self._telling.discard)
 
-    async def _created(self, generation: Generation, claim: Claim, model: Model, task_id: str) -> None:
+    async def _created(
+        self, generation: Generation, claim: Claim, model: Model, probes: Sequence[str], task_id: str
+    ) -> None:
         """The task id is in hand and nowhere else: without it the task is billed and lost."""
+
+        async def all_is_well(tx: Tx) -> None:
+            await lift(tx, self._tools, probes)
+
+        due_in_s = self._tools.pace.first_poll_s(model)
+        also = all_is_well if probes else None
         try:
-            await self._settle(generation, claim, TaskCreated(task_id), due_in_s=self._tools.pace.first_poll_s(model))
+            await self._settle(generation, claim, TaskCreated(task_id), due_in_s=due_in_s, also=also)
         except Transient:
             log.error("attempt.task_id_not_written", generation_id=str(generation.id), task_id=task_id)
             raise
 
-    async def _not_created(self, generation: Generation, claim: Claim, error: Transient) -> None:
+    async def _not_created(self, generation: Generation, claim: Claim, probes: Sequence[str], error: Transient) -> None:
         """Nothing was created: the generation is accepted again. An account-wide stop holds back all the others too."""
-        pause_s = self._pause(generation, error)
+        event: Event = NotCreated()
         is_setback = not isinstance(error, RateLimited | AccountStopped | ModelPaused)  # those are free
+        also = self._trouble(generation, probes, error, BREAKER_PAUSE_S) if is_setback else _leave(probes)
         if isinstance(error, RateLimited):
             await self._tools.create_budget.refused(pause_s=error.retry_after_s)
         elif isinstance(error, AccountStopped | ModelPaused):
-            await self._switch_off(generation, error)
+            await switch_off(self._tools, generation.model_id, error)
+            also = None  # else it would end the pause that has just begun
         elif generation.setbacks >= MAX_SETBACKS:
-            await self._settle(generation, claim, Broke("server", str(error)), error=str(error))
+            event = Broke("server", str(error))
+        pause_s = self._pause(generation, error)
+        await self._settle(generation, claim, event, due_in_s=pause_s, error=str(error), setback=is_setback, also=also)
+
+    async def _refused(self, generation: Generation, claim: Claim, probes: Sequence[str], error: Permanent) -> None:
+        """Never again as it is. Files that the provider could not read are uploaded once more."""
+        if error.code != "input_fetch" or not generation.uploads or generation.retakes >= MAX_RETAKES:
+            await self._settle(generation, claim, Broke(error.code, str(error)), error=str(error), also=_leave(probes))
             return
-        await self._settle(generation, claim, NotCreated(), due_in_s=pause_s, error=str(error), setback=is_setback)
 
-    async def _switch_off(self, generation: Generation, error: AccountStopped | ModelPaused) -> None:
-        stopped = isinstance(error, AccountStopped)
-        scope = "*" if stopped else generation.model_id
-        pause_s = error.retry_after_s if stopped else MODEL_PAUSE_S
-        log.error("provider.stopped", scope=scope, reason=str(error), for_s=pause_s)
+        async def forget_uploads(tx: Tx) -> None:
+            await tx.generations.set_uploads(generation.id, {})
+            if probes:
+                await tx.switches.leave_probe(probes)
 
-        async def write() -> None:
-            async with self._tools.store.transaction() as tx:
-                for_s = pause_s * self._tools.pace.scale
-                since = await tx.generations.switch_off(scope, str(error), "provider", for_s=for_s)
-                if since is not None and self._tools.operators is not None:
-                    await self._tools.operators.stopped(tx, scope, since, str(error))
+        event, pause_s = NotCreated(is_retake=True), self._pause(generation, Transient(str(error)))
+        await self._settle(generation, claim, event, due_in_s=pause_s, error=str(error), also=forget_uploads)
 
-        await insist(write, self._tools.clock, what="provider.stopped")
+    def _trouble(self, begun: Generation, probes: Sequence[str], error: Exception, pause_s: float) -> Also:
+        async def note(tx: Tx) -> None:
+            await note_trouble(tx, self._tools, begun, probes, str(error), pause_s)
+
+        return note
+
+    def _off_wait_s(self) -> float:
+        return MODEL_OFF_WAIT_S * self._tools.pace.scale * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
 
     def _pause(self, generation: Generation, error: Transient) -> float:
-        tries = min(generation.setbacks, 6)
-        return self._tools.pace.scale * max(error.retry_after_s, 2.0 * 1.7**tries)
+        """No sooner than asked; longer with each setback, and never for all at the same moment."""
+        grown_s = min(2.0 * 1.7 ** min(generation.setbacks, 20), LONGEST_PAUSE_S)
+        return self._tools.pace.scale * max(error.retry_after_s, grown_s) * random.uniform(1.0, 1.4)  # noqa: S311 - jitter
 
     async def _settle(
         self,
@@ -215,12 +262,20 @@ class Submitter:
         due_in_s: float | None = None,
         error: str | None = None,
         setback: bool = False,
+        also: Also | None = None,
     ) -> None:
         """Write what the call brought. It has happened, whether Postgres is there or not: the write is insisted on."""
 
         async def write() -> Generation:
             return await self._apply(
-                generation, claim, event, due_in_s=due_in_s, error=error, of_attempt=True, setback=setback
+                generation,
+                claim,
+                event,
+                due_in_s=due_in_s,
+                error=error,
+                of_attempt=True,
+                setback=setback,
+                also=also,
             )
 
         await insist(write, self._tools.clock, what=f"attempt.{type(event).__name__}")
@@ -235,7 +290,9 @@ class Submitter:
         error: str | None = None,
         of_attempt: bool = False,
         setback: bool = False,
+        also: Also | None = None,
     ) -> Generation:
+        """Write one event. also: what is written with it, in the same transaction."""
         async with self._tools.store.transaction() as tx:
             applied = await apply(
                 tx,
@@ -247,15 +304,9 @@ class Submitter:
                 attempt_id=generation.attempt_id if of_attempt else None,
                 setback=setback,
             )
-            if isinstance(event, TaskCreated) and self._tools.operators is not None:
-                await self._tools.operators.works(tx, generation.model_id)
-        log.info(
-            "generation.step",
-            generation_id=str(generation.id),
-            event_kind=type(event).__name__,
-            state=applied.generation.state.value,
-            attempt=applied.generation.attempt_no,
-        )
+            if also is not None:
+                await also(tx)
+        _log_step(applied.generation, event)
         return applied.generation
 
     async def _later(
@@ -263,6 +314,25 @@ class Submitter:
     ) -> None:
         async with self._tools.store.transaction() as tx:
             await look_later(tx, generation, claim, wait_s, polled=polled, setback=setback)
+
+
+def _leave(probes: Sequence[str]) -> Also | None:
+    """The provider answered, but not the question whether the switches may be removed."""
+
+    async def leave(tx: Tx) -> None:
+        await tx.switches.leave_probe(probes)
+
+    return leave if probes else None
+
+
+def _log_step(after: Generation, event: Event) -> None:
+    log.info(
+        "generation.step",
+        generation_id=str(after.id),
+        event_kind=type(event).__name__,
+        state=after.state.value,
+        attempt=after.attempt_no,
+    )
 
 
 def _is_fresh(facts: object, now: datetime) -> bool:

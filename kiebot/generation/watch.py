@@ -6,19 +6,21 @@ import random
 
 import structlog
 
-from kiebot.errors import Permanent, RateLimited, Transient
+from kiebot.errors import AccountStopped, ModelPaused, Permanent, RateLimited, Transient
 from kiebot.generation.catalog import model_by_id
 from kiebot.generation.effects import apply, look_later
 from kiebot.generation.machine import Broke, Event, Finished
 from kiebot.generation.model import Claim, Generation
 from kiebot.generation.ports import TaskReport, TaskState
 from kiebot.generation.product import Model
+from kiebot.generation.stops import switch_off
 from kiebot.generation.tools import Tools
 from kiebot.observe.metrics import METRICS
 
 log = structlog.get_logger()
 
 MAX_RETAKES = 1  # a failure of the provider's servers is tried once more as a new task
+MAX_BUSIES = 5  # a provider without room is asked again, for about an hour
 JITTER = 0.2
 
 
@@ -39,12 +41,17 @@ class Watcher:
         try:
             report = await self._tools.provider.query(generation.task_id)
         except Transient as error:
-            if isinstance(error, RateLimited):
-                await self._tools.poll_budget.refused(pause_s=error.retry_after_s)
-            asked_s = self._tools.pace.scale * error.retry_after_s
-            await self._later(generation, claim, max(asked_s, self._interval(model, generation)), polled=True)
+            await self._no_answer(generation, claim, model, error)
             return
         await self._answer(generation, claim, model, report)
+
+    async def _no_answer(self, generation: Generation, claim: Claim, model: Model, error: Transient) -> None:
+        """A question that keeps failing has the same end as a task that keeps running."""
+        if isinstance(error, RateLimited):
+            await self._tools.poll_budget.refused(pause_s=error.retry_after_s)
+        elif isinstance(error, AccountStopped | ModelPaused):
+            await switch_off(self._tools, generation.model_id, error)
+        await self._still_running(generation, claim, model, None, at_least_s=error.retry_after_s)
 
     async def _answer(self, generation: Generation, claim: Claim, model: Model, report: TaskReport) -> None:
         match report.state:
@@ -52,28 +59,42 @@ class Watcher:
                 await self._succeeded(generation, claim, model, report)
             case TaskState.FAILED:
                 await self._failed(generation, claim, report)
-            case TaskState.MISSING if self._tools.pace.is_lost(generation.age_s):
+            case TaskState.MISSING if generation.seen_at is None and self._is_lost(generation):
                 await self._failed(generation, claim, report, reason="task_lost")
             case _:
-                await self._still_running(generation, claim, model)
+                await self._still_running(generation, claim, model, report.state)
+
+    def _is_lost(self, generation: Generation) -> bool:
+        missing_s = generation.since_s(generation.missing_at)
+        return self._tools.pace.is_lost(generation.missings + 1, missing_s)  # this answer is not written yet
 
     async def _succeeded(self, generation: Generation, claim: Claim, model: Model, report: TaskReport) -> None:
         """Money is taken only for a result that was seen to be there."""
         try:
             for url in report.urls:
                 await self._tools.results.probe(url)
-        except Transient:
-            if self._tools.pace.patience_is_over(generation.age_s, model):
-                await self._result_lost(generation, claim, report, None)
-            else:
-                await self._later(generation, claim, self._interval(model, generation), polled=True)
-            return
-        except Permanent as error:
-            log.error("result.unusable", generation_id=str(generation.id), why=str(error))
-            await self._result_lost(generation, claim, report, str(error))
+        except (Transient, Permanent) as error:
+            await self._unreadable(generation, claim, report, error)
             return
         await self._note_consumed(generation, report)
         await self._apply(generation, claim, Finished(report.urls, report.text, report.consumed_millicredits))
+
+    async def _unreadable(
+        self, generation: Generation, claim: Claim, report: TaskReport, error: Transient | Permanent
+    ) -> None:
+        """It is made and billed: what time, or an operator, can mend is waited for."""
+        why = error.code if isinstance(error, Permanent) else "out_of_reach"
+        ready_s = generation.since_s(generation.ready_at)
+        is_over = self._tools.pace.patience_is_over(ready_s, is_doubtful=why == "not_media")
+        if why == "result_gone" or is_over:
+            log.error("result.unusable", generation_id=str(generation.id), why=str(error))
+            await self._result_lost(generation, claim, report, str(error))
+            return
+        METRICS.results_unreadable.labels(outcome=why).inc()
+        say = log.error if why == "foreign_host" else log.warning
+        say("result.unreadable", generation_id=str(generation.id), why=str(error), ready_s=round(ready_s, 1))
+        wait_s = self._tools.pace.result_poll_s(ready_s) * _jitter()
+        await self._later(generation, claim, wait_s, polled=True, report=report.state)
 
     async def _result_lost(self, generation: Generation, claim: Claim, report: TaskReport, detail: str | None) -> None:
         """The provider was paid for a file that nobody can read; the user is not to pay for it."""
@@ -86,21 +107,30 @@ class Watcher:
         await self._note_consumed(generation, report)
         if report.failure == "empty_result" and report.consumed_millicredits is None:
             await self._suspect_loss(generation)  # a success in the provider's eyes: nothing is refunded
-        again = report.retryable and generation.retakes < MAX_RETAKES
+        is_full = report.failure == "capacity"
+        again = report.retryable and (generation.busies < MAX_BUSIES if is_full else generation.retakes < MAX_RETAKES)
         if again and report.failure == "input_fetch":  # the provider could not read our uploads: make new ones
             async with self._tools.store.transaction() as tx:
                 await tx.generations.set_uploads(generation.id, {})
         event = Broke(reason or report.failure or "unknown", report.detail, again=again)
-        await self._apply(generation, claim, event, due_in_s=self._tools.pace.scale * 2.0)
+        wait_s = self._tools.pace.busy_s(generation.busies) * _jitter() if is_full else self._tools.pace.scale * 2.0
+        await self._apply(generation, claim, event, due_in_s=wait_s)
 
-    async def _still_running(self, generation: Generation, claim: Claim, model: Model) -> None:
-        age_s = generation.age_s
-        if self._tools.pace.is_hopeless(age_s):
-            await self._apply(generation, claim, Broke("timeout"))
-        elif self._tools.pace.is_stalled(model, age_s):
-            await self._later(generation, claim, self._tools.pace.stalled_poll_s(), polled=True)
-        else:
-            await self._later(generation, claim, self._interval(model, generation), polled=True)
+    async def _still_running(
+        self,
+        generation: Generation,
+        claim: Claim,
+        model: Model,
+        state: TaskState | None,
+        *,
+        at_least_s: float = 0.0,
+    ) -> None:
+        """Nothing decides yet. state: what the provider said of the task, None when it could not be asked."""
+        if self._tools.pace.is_hopeless(generation.age_s):
+            await self._apply(generation, claim, Broke("result_lost" if generation.ready_at else "timeout"))
+            return
+        wait_s = max(self._tools.pace.scale * at_least_s, self._interval(model, generation, state))
+        await self._later(generation, claim, wait_s, polled=True, report=state)
 
     async def _note_consumed(self, generation: Generation, report: TaskReport) -> None:
         if report.consumed_millicredits is None or generation.attempt_id is None:
@@ -113,9 +143,13 @@ class Watcher:
             async with self._tools.store.transaction() as tx:
                 await tx.generations.suspect_loss(generation.attempt_id)
 
-    def _interval(self, model: Model, generation: Generation) -> float:
-        jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load, protects nothing
-        return self._tools.pace.next_poll_s(model, generation.polls) * jitter
+    def _interval(self, model: Model, generation: Generation, state: TaskState | None) -> float:
+        """Slow once it takes too long, or once a task that was there is not known any more."""
+        pace = self._tools.pace
+        is_gone = state is TaskState.MISSING and self._is_lost(generation)
+        if is_gone or pace.is_stalled(model, generation.age_s):
+            return pace.stalled_poll_s() * _jitter()
+        return pace.next_poll_s(model, generation.polls) * _jitter()
 
     async def _apply(
         self, generation: Generation, claim: Claim, event: Event, *, due_in_s: float | None = None
@@ -130,6 +164,18 @@ class Watcher:
         state = applied.generation.state.value
         log.info("generation.step", generation_id=str(generation.id), event_kind=type(event).__name__, state=state)
 
-    async def _later(self, generation: Generation, claim: Claim, wait_s: float, *, polled: bool = False) -> None:
+    async def _later(
+        self,
+        generation: Generation,
+        claim: Claim,
+        wait_s: float,
+        *,
+        polled: bool = False,
+        report: TaskState | None = None,
+    ) -> None:
         async with self._tools.store.transaction() as tx:
-            await look_later(tx, generation, claim, wait_s, polled=polled)
+            await look_later(tx, generation, claim, wait_s, polled=polled, report=report)
+
+
+def _jitter() -> float:
+    return random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load, protects nothing

@@ -4,7 +4,7 @@ KIE answers almost everything with HTTP 200 and puts the truth into the body: `{
 idempotency key and no list of tasks, so the one question that matters for money is *did the request leave us?*
 
 ```
-client.py    KieProvider: submit, query, upload, credits_left, download_url
+client.py    KieProvider: submit, query, upload, credits_left
 exchange.py  one request: total deadline, byte cap, and NotSent | AnswerLost when there is no whole answer
 wire.py      KIE's JSON <-> our types (pure)          outputs.py  the many shapes of a result (pure)
 refusals.py  codes and sentences -> errors, failure words (pure)

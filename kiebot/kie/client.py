@@ -133,20 +133,6 @@ class KieProvider:
             raise query_error(envelope.code, envelope.text, retry_after_s=answer.retry_after_s)
         return envelope.data
 
-    async def download_url(self, url: str) -> str:
-        """A link to one of KIE's result files that a browser may open, alive for 20 minutes.
-
-        Raises: Transient, AccountStopped; Permanent, when the address is not one of KIE's.
-        """
-        body = wire.download_body(url)
-        endpoint = f"{self._api_url}/api/v1/common/download-url"
-        headers = {"Content-Type": "application/json"}
-        answer = await self._ask("download-url", "POST", endpoint, self._deadlines.query_s, headers, body)
-        link = wire.web_address(self._written("download-url", answer))
-        if link is None:
-            raise Transient("download-url: no address in the answer")
-        return link
-
     def _created(self, answer: Answer) -> tuple[str, KiebotError | None]:
         """The new task's id, or what its absence means. An envelope outranks the HTTP status: it is KIE speaking."""
         envelope = wire.read_envelope(answer.body)

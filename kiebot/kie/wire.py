@@ -25,7 +25,7 @@ _TASK_ID = re.compile(rf"[\x21-\x7e]{{1,{MAX_TASK_ID_CHARS}}}")
 _ADDRESS = re.compile(r"https?://\S+")
 _SUCCESS_FLAGS = {0: "generating", 1: "success", 2: "fail", 3: "fail"}
 _FAILED_TASK_CODES = frozenset({408, 501, 531})  # documented envelope codes of a query whose *task* failed
-_UNKNOWN_TASK_CODES = frozenset({404, 422})
+_UNKNOWN_TASK_TEXTS = ("recordinfo is null", "record does not exist")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,6 @@ def create_body(submission: Submission) -> bytes:
         raise Permanent("the input cannot be written as JSON", code="input") from None
 
 
-def download_body(url: str) -> bytes:
-    """The body of download-url."""
-    return json.dumps({"url": url}).encode()
-
-
 def created_task_id(data: object) -> str | None:
     """The id of a task that create has made, or None when there is none worth keeping."""
     if not isinstance(data, Mapping):
@@ -89,7 +84,7 @@ def report_of(envelope: Envelope, task_id: str, *, retry_after_s: float | None =
         return _report(data, task_id)
     if envelope.code in _FAILED_TASK_CODES:
         return _failed(data if isinstance(data, Mapping) else {}, envelope.text, envelope.code)
-    if envelope.code in _UNKNOWN_TASK_CODES and failure_of(None, envelope.text).word != "capacity":
+    if _is_unknown_task(envelope):
         return TaskReport(TaskState.MISSING, detail=envelope.text or None)
     raise query_error(envelope.code, envelope.text, retry_after_s=retry_after_s)
 
@@ -122,6 +117,14 @@ def _report(data: object, task_id: str) -> TaskReport:
             return _failed(data, "", None)
         case _:  # a word we do not know is not an end
             return TaskReport(TaskState.RUNNING, consumed_millicredits=_consumed(data))
+
+
+def _is_unknown_task(envelope: Envelope) -> bool:
+    """422 has many meanings, so its sentence decides. 404 is documented for an unknown task without a sentence; with
+    another one it may speak of a path."""
+    if envelope.code == 404 and not envelope.text:
+        return True
+    return envelope.code in (404, 422) and any(part in envelope.text.lower() for part in _UNKNOWN_TASK_TEXTS)
 
 
 def _state_word(data: Mapping[str, object]) -> str:

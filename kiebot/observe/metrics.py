@@ -130,6 +130,12 @@ class Metrics:
         self.generation_seconds = self._histogram(
             "generation_seconds", "from the submit to the end of the generation", GENERATION_S, ["outcome"]
         )
+        self.results_unreadable = self._counter(
+            "results_unreadable_total",
+            "looks at a finished, billed result that could not be read yet; `foreign_host` asks for its host in "
+            "KIE_RESULT_HOSTS",
+            ["outcome"],
+        )
         self.generations_open = self._asked("generations_open", "generations that have not ended, of the cluster")
         self.outbox_pending = self._asked("outbox_pending", "messages decided and not sent, of the cluster")
         self.messages = self._counter("messages_total", "outbox rows worked on", ["kind", "outcome"])

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kiebot.admin.model import EVERYTHING
-from kiebot.generation.model import Ahead, Artifact, AttemptState, Claim, Deferred, Generation, Order, Quoted, State
+from kiebot.generation.model import (
+    Ahead,
+    Artifact,
+    AttemptState,
+    Claim,
+    Deferred,
+    Generation,
+    Order,
+    Quoted,
+    State,
+)
+from kiebot.generation.ports import TaskState
 from kiebot.storage.claims import takeable
-from kiebot.storage.switches import STEADY_S
 
 _COLUMNS = """
     id, number, user_id, chat_id, model_id, inputs, language, state, cost_millicredits, price_millicredits,
     is_maximum, accepted_at, attempt_no, attempt_id, task_id, submitted_at, finished_at, due_at, polls, failure,
-    detail, result_urls, result_text, uploads, holds_running_slot, revision, claim_no, retakes, setbacks,
-    now() AS read_at
+    detail, result_urls, result_text, uploads, holds_running_slot, revision, claim_no, retakes, setbacks, busies,
+    stumbles, seen_at, ready_at, missing_at, missings, now() AS read_at
 """
 _ADD = text(f"""
     INSERT INTO generations (id, confirm_key, user_id, chat_id, model_id, inputs, language, state,
@@ -58,7 +66,11 @@ _END_CLAIM = """claimed_by = CASE WHEN claimed_by = CAST(:owner AS uuid) AND cla
 _SAVE = text(f"""
     UPDATE generations SET state = :state, attempt_no = :attempt_no, attempt_id = :attempt_id, task_id = :task_id,
         failure = :failure, detail = :detail, result_urls = CAST(:result_urls AS jsonb), result_text = :result_text,
-        polls = :polls, retakes = :retakes, setbacks = :setbacks, revision = revision + 1,
+        polls = :polls, retakes = :retakes, setbacks = :setbacks, busies = :busies, revision = revision + 1,
+        seen_at = CASE WHEN :submitted THEN NULL ELSE seen_at END,
+        ready_at = CASE WHEN :submitted THEN NULL ELSE ready_at END,
+        missing_at = CASE WHEN :submitted THEN NULL ELSE missing_at END,
+        missings = CASE WHEN :submitted THEN 0 ELSE missings END,
         holds_running_slot = :slot, {_END_CLAIM},
         due_at = CASE WHEN CAST(:due_in AS float8) IS NULL THEN NULL ELSE now() + make_interval(secs => :due_in) END,
         submitted_at = CASE WHEN :submitted THEN now() ELSE submitted_at END,
@@ -67,7 +79,13 @@ _SAVE = text(f"""
 """)
 # A wish that came while the row was being looked at (its revision moved) is not put off by what the look found.
 _DEFER = text(f"""
-    UPDATE generations SET polls = polls + :polls, setbacks = setbacks + :setbacks, revision = revision + 1,
+    UPDATE generations SET polls = polls + :polls, setbacks = setbacks + :setbacks, stumbles = stumbles + :stumbles,
+        revision = revision + 1,
+        seen_at = CASE WHEN :report IN ('running', 'succeeded') THEN coalesce(seen_at, now()) ELSE seen_at END,
+        ready_at = CASE WHEN :report = 'succeeded' THEN coalesce(ready_at, now()) ELSE ready_at END,
+        missing_at = CASE WHEN :report = 'missing' THEN coalesce(missing_at, now())
+            WHEN :report = '' THEN missing_at ELSE NULL END,
+        missings = CASE WHEN :report = 'missing' THEN missings + 1 WHEN :report = '' THEN missings ELSE 0 END,
         due_at = CASE
             WHEN CAST(:seen AS bigint) IS NOT NULL AND revision <> :seen
             THEN least(due_at, now() + make_interval(secs => :due_in))
@@ -91,22 +109,8 @@ _HURRY_NEXT = text("""
     ) RETURNING id, revision
 """)
 _MODEL_OFF = text("SELECT 1 FROM model_switches WHERE model_id = :id AND (until IS NULL OR until > now())")
-_SWITCH_OFF = text("""
-    INSERT INTO model_switches (model_id, reason, actor, until)
-    VALUES (:id, :reason, :actor, now() + make_interval(secs => :for_s))
-    ON CONFLICT (model_id) DO UPDATE SET reason = excluded.reason, actor = excluded.actor, until = excluded.until,
-        off_since = CASE
-            WHEN model_switches.until < now() - interval '1 hour' THEN now() ELSE model_switches.off_since END
-    WHERE model_switches.until IS NOT NULL
-    RETURNING off_since
-""")
-# In a pause only calls that were under way before it are answered: they say nothing of what comes after it.
-_END_STOPS = text("""
-    DELETE FROM model_switches
-    WHERE model_id IN (:everything, :id) AND actor = 'provider' AND until < now() - make_interval(secs => :steady_s)
-    RETURNING model_id, off_since
-""")
-_UPLOADS = text("UPDATE generations SET uploads = CAST(:uploads AS jsonb) WHERE id = :id")
+# An upload that worked has its own patience behind it: what comes next begins with all of its own.
+_UPLOADS = text("UPDATE generations SET uploads = CAST(:uploads AS jsonb), setbacks = 0 WHERE id = :id")
 _OPEN_ATTEMPT = text("""
     INSERT INTO attempts (id, generation_id, no, state) VALUES (:id, :generation_id, :no, 'intent')
 """)
@@ -119,7 +123,8 @@ _SUSPECT_LOSS = text("""
     UPDATE attempts SET suspected_loss = true WHERE id = :id AND state IN ('created', 'adopted', 'intent')
 """)
 _CONSUMED = text("UPDATE attempts SET consumed_millicredits = :amount WHERE id = :id")
-_ATTEMPT = text("SELECT generation_id, no, state, task_id FROM attempts WHERE id = :id")
+_ATTEMPT = text("SELECT generation_id, task_id FROM attempts WHERE id = :id")
+_OF_TASK = text("SELECT id FROM attempts WHERE task_id = :task_id")
 _ADD_ARTIFACT = text("""
     INSERT INTO artifacts (generation_id, position, kind, mime, size_bytes, file_id, url)
     VALUES (:generation_id, :position, :kind, :mime, :size_bytes, :file_id, :url)
@@ -223,6 +228,7 @@ class GenerationRepository:
             "polls": generation.polls,
             "retakes": generation.retakes,
             "setbacks": generation.setbacks,
+            "busies": generation.busies,
             "slot": slot,
             "due_in": due_in_s,
             "submitted": newly_submitted,
@@ -238,18 +244,22 @@ class GenerationRepository:
         *,
         polled: bool = False,
         setback: bool = False,
+        stumble: bool = False,
+        report: TaskState | None = None,
         seen: int | None = None,
         ends: Claim | None = None,
     ) -> Deferred | None:
         """Look again in `due_in_s` seconds, or sooner when the row asks for it; None when it has ended.
 
-        seen: the revision this look began with.
+        report: what the provider said of the task. seen: the revision this look began with.
         """
         facts = {
             "id": generation_id,
             "due_in": due_in_s,
             "polls": int(polled),
             "setbacks": int(setback),
+            "stumbles": int(stumble),
+            "report": "" if report is None else report.value,
             "seen": seen,
             **_claim_facts(ends),
         }
@@ -270,18 +280,6 @@ class GenerationRepository:
 
     async def model_is_off(self, model_id: str) -> bool:
         return await self._connection.scalar(_MODEL_OFF, {"id": model_id}) is not None
-
-    async def switch_off(self, model_id: str, reason: str, actor: str, *, for_s: float) -> datetime | None:
-        """Off for a while; since when it is, pauses that follow one another being one stop. A switch that an operator
-        set without an end stays as it is: None."""
-        facts = {"id": model_id, "reason": reason[:300], "actor": actor, "for_s": for_s}
-        since: datetime | None = await self._connection.scalar(_SWITCH_OFF, facts)
-        return since
-
-    async def end_stops(self, model_id: str) -> list[tuple[str, datetime]]:
-        """A task of this model was made: the provider's stops that it disproves are forgotten, and returned."""
-        facts = {"id": model_id, "everything": EVERYTHING, "steady_s": STEADY_S}
-        return [(row.model_id, row.off_since) for row in await self._connection.execute(_END_STOPS, facts)]
 
     async def set_uploads(self, generation_id: UUID, uploads: Mapping[str, object]) -> None:
         await self._connection.execute(_UPLOADS, {"id": generation_id, "uploads": json.dumps(dict(uploads))})
@@ -318,9 +316,14 @@ class GenerationRepository:
         """What the provider says it took for this attempt, in millicredits."""
         await self._connection.execute(_CONSUMED, {"id": attempt_id, "amount": amount})
 
-    async def attempt_owner(self, attempt_id: UUID) -> UUID | None:
+    async def attempt_owner(self, attempt_id: UUID) -> tuple[UUID, str | None] | None:
+        """The generation of an attempt, and the attempt's own task as far as it is known."""
         row = (await self._connection.execute(_ATTEMPT, {"id": attempt_id})).one_or_none()
-        return None if row is None else row.generation_id
+        return None if row is None else (row.generation_id, row.task_id)
+
+    async def attempt_of_task(self, task_id: str) -> UUID | None:
+        found: UUID | None = await self._connection.scalar(_OF_TASK, {"task_id": task_id})
+        return found
 
     async def add_artifact(self, artifact: Artifact) -> None:
         facts = {name: getattr(artifact, name) for name in artifact.__slots__}
@@ -381,5 +384,11 @@ def _generation(row: Row[Any]) -> Generation:
         claim_no=row.claim_no,
         retakes=row.retakes,
         setbacks=row.setbacks,
+        busies=row.busies,
+        stumbles=row.stumbles,
+        seen_at=row.seen_at,
+        ready_at=row.ready_at,
+        missing_at=row.missing_at,
+        missings=row.missings,
         read_at=row.read_at,
     )

@@ -185,7 +185,9 @@ generations = Table(
     Column("task_id", Text),
     _count("polls"),
     Column("retakes", SmallInteger, nullable=False, server_default="0"),  # new tasks after a failure of the provider
-    Column("setbacks", SmallInteger, nullable=False, server_default="0"),  # steps and submits that failed on our way
+    Column("setbacks", SmallInteger, nullable=False, server_default="0"),  # uploads or submits that failed in a row
+    Column("busies", SmallInteger, nullable=False, server_default="0"),  # tasks for which the provider had no room
+    Column("stumbles", SmallInteger, nullable=False, server_default="0"),  # steps that failed by a bug of ours
     Column("failure", Text),
     Column("detail", Text),
     Column("result_urls", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
@@ -197,6 +199,10 @@ generations = Table(
     *_claim(),
     _at("accepted_at", now=True),
     _at("submitted_at"),
+    _at("seen_at"),  # the provider knew the present task
+    _at("ready_at"),  # the provider first said that it has a result
+    _at("missing_at"),  # the first of the answers in a row that did not know the task
+    Column("missings", SmallInteger, nullable=False, server_default="0"),
     _at("due_at"),
     _at("finished_at"),
     CheckConstraint("price_millicredits >= 0", name="price_not_negative"),
@@ -223,10 +229,12 @@ attempts = Table(
     Column("error", Text),
     Column("consumed_millicredits", BigInteger),
     Column("suspected_loss", Boolean, nullable=False, server_default=text("false")),
+    Column("is_trouble", Boolean, nullable=False, server_default=text("false")),  # the provider did not work
     _at("opened_at", now=True),
     _at("answered_at"),
     UniqueConstraint("generation_id", "no"),
 )
+Index("ix_attempts_answered", attempts.c.answered_at)
 
 artifacts = Table(
     "artifacts",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kiebot.admin.model import EVERYTHING, Switch
+from kiebot.generation.model import Trouble
 from kiebot.wakeups import Advance, RefreshCard, Wakeup
 
 STEADY_S = 120.0  # without a pause for so long, the provider works again
@@ -48,6 +52,38 @@ _REDRAW = text("""
         AND (:id = :everything OR g.model_id = :id)
     RETURNING cards.generation_id, cards.wanted_version
 """)
+_SWITCH_OFF = text("""
+    INSERT INTO model_switches (model_id, reason, actor, until)
+    VALUES (:id, :reason, :actor, now() + make_interval(secs => :for_s))
+    ON CONFLICT (model_id) DO UPDATE SET reason = excluded.reason, actor = excluded.actor, until = excluded.until,
+        off_since = CASE WHEN model_switches.until < now() - interval '10 minutes' THEN now()
+            ELSE model_switches.off_since END
+    WHERE model_switches.until IS NOT NULL
+    RETURNING off_since
+""")
+_SWITCHES = text("""
+    SELECT model_id, until IS NULL OR until > now() AS is_off FROM model_switches WHERE model_id IN (:everything, :id)
+""")
+# Whoever takes a switch whose time is over has it alone: the others find it off again, or locked.
+_PROBE = text("""
+    UPDATE model_switches SET until = now() + make_interval(secs => :for_s) WHERE model_id IN (
+        SELECT model_id FROM model_switches WHERE model_id = ANY(:ids) AND until <= now()
+        ORDER BY model_id FOR UPDATE SKIP LOCKED
+    ) RETURNING model_id
+""")
+_LEAVE_PROBE = text("UPDATE model_switches SET until = now() WHERE model_id = ANY(:ids) AND until IS NOT NULL")
+_SWITCH_ON = text("""
+    DELETE FROM model_switches WHERE model_id = ANY(:ids) AND until IS NOT NULL RETURNING model_id, off_since
+""")
+_MARK_TROUBLE = text("UPDATE attempts SET is_trouble = true WHERE id = :id")
+_TROUBLE = text("""
+    SELECT count(DISTINCT a.generation_id) AS works, array_agg(DISTINCT g.model_id) AS models
+    FROM attempts a JOIN generations g ON g.id = a.generation_id
+    WHERE a.is_trouble AND a.answered_at > greatest(now() - make_interval(secs => :window_s), (
+        SELECT max(answered_at) FROM attempts
+        WHERE state IN ('created', 'adopted') AND answered_at > now() - make_interval(secs => :window_s)
+    ))
+""")
 
 
 class SwitchRepository:
@@ -85,6 +121,47 @@ class SwitchRepository:
         """The status cards of what waits tell it: they are out of date now."""
         rows = (await self._connection.execute(_REDRAW, _scope(model_id))).all()
         return [RefreshCard(row.generation_id, row.wanted_version) for row in rows[:MOST_WAKEUPS]]
+
+    async def switch_off(self, model_id: str, reason: str, actor: str, *, for_s: float) -> datetime | None:
+        """Off for a while; since when it is, pauses that follow one another being one stop. A switch that an operator
+        set without an end stays as it is: None."""
+        facts = {"id": model_id, "reason": reason[:300], "actor": actor, "for_s": for_s}
+        since: datetime | None = await self._connection.scalar(_SWITCH_OFF, facts)
+        return since
+
+    async def is_held_back(self, model_id: str) -> bool:
+        """This model, or all of them."""
+        return any(row.is_off for row in await self._switches(model_id))
+
+    async def pass_switches(self, model_id: str, *, probe_s: float) -> tuple[str, ...] | None:
+        """None: it is held back. Else it may be submitted, as the probe of the switches named: their time is over, and
+        for `probe_s` seconds nobody else passes them."""
+        rows = await self._switches(model_id)
+        if any(row.is_off for row in rows):
+            return None
+        if not rows:
+            return ()
+        ids = [row.model_id for row in rows]
+        taken = tuple(await self._connection.scalars(_PROBE, {"ids": ids, "for_s": probe_s}))
+        return taken if len(taken) == len(ids) else None
+
+    async def leave_probe(self, model_ids: Sequence[str]) -> None:
+        """The probe proved nothing: the next one may come."""
+        await self._connection.execute(_LEAVE_PROBE, {"ids": list(model_ids)})
+
+    async def switch_on(self, model_ids: Sequence[str]) -> list[tuple[str, datetime]]:
+        """The probe was a success. Which stops that ended, and since when they had lasted."""
+        rows = await self._connection.execute(_SWITCH_ON, {"ids": list(model_ids)})
+        return [(row.model_id, row.off_since) for row in rows]
+
+    async def trouble(self, attempt_id: UUID, *, window_s: float) -> Trouble:
+        """This attempt met a fault of the provider's. All such since the last success, at most so long ago."""
+        await self._connection.execute(_MARK_TROUBLE, {"id": attempt_id})
+        row = (await self._connection.execute(_TROUBLE, {"window_s": window_s})).one()
+        return Trouble(row.works, tuple(row.models or ()))
+
+    async def _switches(self, model_id: str) -> Sequence[Row[Any]]:
+        return (await self._connection.execute(_SWITCHES, {"everything": EVERYTHING, "id": model_id})).all()
 
 
 def _scope(model_id: str) -> dict[str, str]:

@@ -6,12 +6,14 @@ import copy
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from kiebot.admin.model import Act, AuditLine, Person, Switch
 from kiebot.delivery.outbox import Card, Draft, Row
 from kiebot.errors import KeyReused
+from kiebot.generation.model import Trouble
 from kiebot.intake.lanes import LaneClaim, Waiting
 from kiebot.ledger.entries import Millicredits
 from kiebot.payments.model import Paid, Payment, Refund, RefundState
@@ -196,6 +198,24 @@ class FakeSwitches:
         raise NotKept
 
     async def redraw(self, model_id: str) -> Sequence[Wakeup]:
+        raise NotKept
+
+    async def switch_off(self, model_id: str, reason: str, actor: str, *, for_s: float) -> datetime | None:
+        raise NotKept
+
+    async def is_held_back(self, model_id: str) -> bool:
+        raise NotKept
+
+    async def pass_switches(self, model_id: str, *, probe_s: float) -> tuple[str, ...] | None:
+        raise NotKept
+
+    async def leave_probe(self, model_ids: Sequence[str]) -> None:
+        raise NotKept
+
+    async def switch_on(self, model_ids: Sequence[str]) -> list[tuple[str, datetime]]:
+        raise NotKept
+
+    async def trouble(self, attempt_id: UUID, *, window_s: float) -> Trouble:
         raise NotKept
 
 

@@ -385,11 +385,11 @@ async def test_a_model_switched_off_is_gone_at_once_for_the_users_of_every_repli
 
 async def test_a_pause_is_told_and_outlives_the_providers_own(desk: Desk, admin: StoredPhone) -> None:
     async with desk.database.transaction() as tx:
-        await tx.generations.switch_off(EVERYTHING, "no credits", "provider", for_s=60)
+        await tx.switches.switch_off(EVERYTHING, "no credits", "provider", for_s=60)
     await admin.says("/pause moving house")
     await admin.presses_word("y1:")
     async with desk.database.transaction() as tx:
-        await tx.generations.switch_off(EVERYTHING, "no credits", "provider", for_s=-1)
+        await tx.switches.switch_off(EVERYTHING, "no credits", "provider", for_s=-1)
         (switch,) = await tx.switches.off()
     assert (switch.reason, switch.actor, switch.is_admins) == ("moving house", "admin:900", True)
     boris = desk.phone(BORIS)

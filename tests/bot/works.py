@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -116,13 +115,6 @@ class FakeGenerations:
     async def model_is_off(self, model_id: str) -> bool:
         return model_id in self._tx.tables.off
 
-    async def switch_off(self, model_id: str, reason: str, actor: str, *, for_s: float) -> datetime | None:
-        self._tx.tables.off.add(model_id)
-        return None
-
-    async def end_stops(self, model_id: str) -> list[tuple[str, datetime]]:
-        raise NotKept
-
     async def claim(self, generation_id: UUID, owner: UUID) -> Generation | None:
         raise NotKept
 
@@ -161,7 +153,10 @@ class FakeGenerations:
     async def consumed(self, attempt_id: UUID, amount: int) -> None:
         raise NotKept
 
-    async def attempt_owner(self, attempt_id: UUID) -> UUID | None:
+    async def attempt_owner(self, attempt_id: UUID) -> tuple[UUID, str | None] | None:
+        raise NotKept
+
+    async def attempt_of_task(self, task_id: str) -> UUID | None:
         raise NotKept
 
 

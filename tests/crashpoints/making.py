@@ -22,6 +22,8 @@ LATE_RESULT = """
     )
 """
 FAILED = ("failed",)
+HASTY = {"KIE_PACE": "0.0002"}  # hours of patience pass
+IMPATIENT = {"KIE_PACE": "0.002", "KIE_RESULT_PATIENCE_S": "120"}
 _ATTEMPT = "SELECT attempt_id FROM generations WHERE user_id = :user AND state = '{state}'"
 
 
@@ -33,6 +35,12 @@ async def _takes_back(stage: Stage) -> None:
 
 async def _empty_account(world: World) -> None:
     world.kie.set_credits(0)
+
+
+async def _pause_is_over(world: World) -> None:
+    await world.execute(
+        "INSERT INTO model_switches (model_id, reason, actor, until) VALUES ('*', 'away', 'provider', now())"
+    )
 
 
 async def _task_exists(stage: Stage) -> str:
@@ -128,12 +136,23 @@ MAKING = (
     Story("upload", model_id=EDIT),
     Story("upload that fails at first", model_id=EDIT, before=kie("upload", "html_502")),
     Story("uploads that are refused", model_id=EDIT, before=kie("upload", "code_400"), ends=FAILED),
-    Story("uploads that never work", model_id=EDIT, before=kie("upload", *["html_502"] * 12), ends=FAILED),
+    Story(
+        "uploads that never work",
+        model_id=EDIT,
+        before=kie("upload", *["html_502"] * 51),
+        environment=HASTY,
+        ends=FAILED,
+    ),
+    Story("a key refused at an upload", model_id=EDIT, before=kie("upload", "code_401")),
+    Story("a key refused at a look", before=kie("query", "code_401")),
+    Story("uploads refused at the submit", model_id=EDIT, before=kie("create", "code_451")),
     Story("uploads the maker could not read", "[[sim:fail=input_fetch]]", model_id=EDIT, ends=FAILED),
-    Story("creates that never work", before=kie("create", *["transient"] * 12), ends=FAILED),
+    Story("creates that never work", before=kie("create", *["transient"] * 51), environment=HASTY, ends=FAILED),
+    Story("the first after a pause", before=_pause_is_over),
+    Story("a maker without room", "[[sim:fail=capacity]]", environment=HASTY, ends=FAILED),
     Story("result not there", "[[sim:result=late]]"),
-    Story("result lost", "[[sim:dead_result]]", environment={"KIE_PACE": "0.002"}, ends=FAILED),
-    Story("result at a strange place", environment={"KIE_RESULT_HOSTS": "elsewhere.example"}, ends=FAILED),
+    Story("result lost", "[[sim:dead_result]]", environment=IMPATIENT, ends=FAILED),
+    Story("result at a strange place", environment={"KIE_RESULT_HOSTS": "elsewhere.example", **IMPATIENT}, ends=FAILED),
     Story("task lost", "[[sim:gap=60]]", environment={"KIE_PACE": "0.002"}, ends=FAILED),
     Story("more looks than allowed", "[[sim:seconds=0.3]]", environment={"KIE_POLLS_PER_S": "1"}),
     Story("a task that takes long", "[[sim:seconds=0.3]]", environment={"KIE_PACE": "0.0001"}),

@@ -287,7 +287,7 @@ async def test_a_step_that_always_raises_backs_off_and_ends(rig: Rig) -> None:
     rig.tools = replace(rig.tools, provider=provider)
     ended = await rig.settles(generation.id, tries=2000)
     assert (ended.state, ended.failure) == (State.FAILED, "server")
-    assert ended.setbacks <= 8, "it was tried without a pause and without an end"
+    assert ended.stumbles <= 8, "it was tried without a pause and without an end"
     assert await rig.balance() == (10_000, 0)
 
 

@@ -186,7 +186,7 @@ async def rig(engine: AsyncEngine) -> AsyncIterator[Rig]:
             clock=SystemClock(),
             owner=owner,
             limits=Limits(),
-            pace=Pace(scale=0.001),
+            pace=Pace(scale=0.001, result_patience_s=120.0),
         )
         yield Rig(kie, database, queue, tools, files)
         await provider.close()

@@ -127,7 +127,8 @@ async def test_a_hurried_work_is_due_at_once_with_all_its_patience(rig: Rig) -> 
     await rig.grant(10)
     generation = await rig.order()
     async with rig.database.engine.begin() as connection:
-        await connection.execute(text("UPDATE generations SET due_at = now() + interval '1 hour', setbacks = 8"))
+        later = "now() + interval '1 hour'"
+        await connection.execute(text(f"UPDATE generations SET due_at = {later}, setbacks = 50, stumbles = 8"))
     rig.queue.wakeups.clear()
     await does(rig, Action.HURRY, generation.number)
     assert [each.generation_id for each in rig.advances()] == [generation.id]

@@ -8,6 +8,7 @@ import pytest
 
 from kiebot.errors import KeyReused, Refused
 from kiebot.generation.model import Quoted, State
+from kiebot.generation.pace import Pace
 from kiebot.generation.service import accept, cancel
 from kiebot.generation.tools import Limits
 from tests.generation.conftest import ANNA, Rig, Unlimited, an_order
@@ -293,6 +294,7 @@ async def test_a_knock_lets_its_generation_go_before_those_of_which_nothing_is_k
 async def test_a_picture_that_cannot_be_uploaded_ends_the_generation_and_not_the_patience(rig: Rig) -> None:
     await rig.grant(100)
     picture = {"file_id": "AgAC1", "kind": "image", "mime": "image/png", "size": 10**6, "file_name": "a.png"}
+    rig.tools = replace(rig.tools, pace=Pace(scale=0.00001))
     generation = await rig.order("google/nano-banana-edit", image_urls=[picture])  # larger than what will come
     ended = await rig.settles(generation.id)
     assert (ended.state, ended.failure) == (State.FAILED, "input_fetch")

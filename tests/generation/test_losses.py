@@ -118,6 +118,33 @@ async def test_a_success_that_comes_after_the_hold_ran_out_is_delivered_free_and
     await rig.books_are_right()
 
 
+async def test_a_hold_that_runs_out_between_intent_and_answer_leaves_a_suspected_loss(rig: Rig) -> None:
+    await rig.grant(10)
+    generation = await rig.order()
+    rig.kie.faults.next_create("slow_headers")
+    submitting = asyncio.create_task(rig.engine.advance(generation.id))
+    async with asyncio.timeout(5):
+        while not rig.kie.journal.creates():
+            await asyncio.sleep(0.01)
+    await hold_runs_out(rig)
+    ended = await rig.read(generation.id)
+    assert (ended.state, ended.failure) == (State.FAILED, "answer_lost")
+    assert await lost(rig) == [("answer_lost", False, COST)]
+    assert await rig.balance() == (10_000, 0)
+    submitting.cancel()
+    await asyncio.gather(submitting, return_exceptions=True)
+    await rig.books_are_right()
+
+
+async def test_a_work_that_never_began_is_no_loss_when_its_hold_runs_out(rig: Rig) -> None:
+    await rig.grant(10)
+    generation = await rig.order()
+    await hold_runs_out(rig)
+    assert (await rig.read(generation.id)).failure == "expired"
+    assert await rig.told(generation.id) == ["failed:expired"]
+    assert await lost(rig) == []
+
+
 async def test_an_orphan_that_came_home_in_time_is_paid_for_and_no_loss(rig: Rig) -> None:
     rig = rig.with_callbacks()
     await rig.grant(10)

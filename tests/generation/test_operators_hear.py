@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
@@ -56,23 +57,28 @@ async def test_a_stop_of_the_account_is_told_once_however_many_works_meet_it(sho
         assert await tx.switches.stopped() == (1, 0)
 
 
-async def test_its_end_is_told_once_with_a_task_made_well_after_the_last_pause(shop: Rig) -> None:
+async def test_its_end_is_told_once_when_a_work_was_taken_again(shop: Rig) -> None:
     shop.kie.set_credits(0)
     work = await shop.order()
     await shop.engine.advance(work.id)
     shop.kie.set_credits(1000)
     await pauses_ended(shop, ago_s=1)
     assert (await shop.settles(work.id)).state is State.SUCCEEDED
-    assert len(await heard(shop, BOSS)) == 1, "one call that went through is no end yet"
     for _ in range(2):
-        await pauses_ended(shop, ago_s=300)
         await shop.settles((await shop.order()).id)
     assert [said[:1] for said in await heard(shop, BOSS)] == ["🚨", "✅"]
     async with shop.database.transaction() as tx:
         assert await tx.switches.stopped() == (0, 0)
-    shop.kie.set_credits(0)
-    await shop.engine.advance((await shop.order()).id)
-    assert [said[:1] for said in await heard(shop, BOSS)] == ["🚨", "✅", "🚨"]
+
+
+async def test_stops_within_a_quarter_of_an_hour_are_one_piece_of_news(shop: Rig) -> None:
+    at = datetime(2026, 5, 4, 12, 1, tzinfo=UTC)
+    operators = shop.tools.operators
+    assert operators is not None
+    async with shop.database.transaction() as tx:
+        for minutes in (0, 5, 20):
+            await operators.stopped(tx, EVERYTHING, at + timedelta(minutes=minutes), "no credits")
+    assert len(await heard(shop, BOSS)) == 2
 
 
 async def test_a_model_that_rests_is_told_by_its_name_and_an_admins_own_switch_is_no_news(shop: Rig) -> None:
@@ -84,4 +90,4 @@ async def test_a_model_that_rests_is_told_by_its_name_and_an_admins_own_switch_i
     async with shop.database.transaction() as tx:
         assert await tx.switches.stopped() == (0, 1)
         assert await tx.switches.turn_off(EVERYTHING, "moving house", "admin:900")
-        assert await tx.generations.switch_off(EVERYTHING, "no credits", "provider", for_s=60) is None
+        assert await tx.switches.switch_off(EVERYTHING, "no credits", "provider", for_s=60) is None

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from datetime import datetime
 
 import pytest
 
 from kiebot.errors import Transient
 from kiebot.generation.model import Generation, State
 from kiebot.simulators.kie import Task
-from tests.generation.conftest import Rig
+from kiebot.store import Store, Tx
+from tests.generation.conftest import Rig, Unlimited
 
 
 @pytest.fixture
@@ -115,21 +116,82 @@ async def test_a_task_that_ends_while_the_answer_to_its_submit_still_hangs_is_de
     await rig.books_are_right()
 
 
+async def test_a_callback_that_names_another_attempts_task_is_refused(rig: Rig) -> None:
+    """The body is unsigned: whoever knows a callback address could point it at a result that somebody else paid for."""
+    other = await rig.order()
+    await rig.engine.advance(other.id)
+    (paid,) = rig.kie.tasks.values()
+    rig.kie.loses_next_answer("a")
+    generation = await rig.order()
+    await rig.engine.advance(generation.id)
+    unknown = await rig.read(generation.id)
+    assert unknown.state is State.UNKNOWN and unknown.attempt_id is not None
+    assert not await rig.engine.knock(unknown.attempt_id, paid.task_id)
+    assert (await rig.read(generation.id)).state is State.UNKNOWN
+    await rig.settles(other.id)
+
+
+async def test_after_its_end_an_attempt_takes_no_other_task_than_its_own(rig: Rig) -> None:
+    rig.kie.fails_next("moderation_prompt")
+    generation = await rig.order()
+    ended = await rig.settles(generation.id)
+    assert ended.state is State.FAILED and ended.attempt_id is not None
+    rig.kie.loses_next_answer("a")
+    await rig.engine.advance((await rig.order()).id)
+    stray = next(task for task in rig.kie.tasks.values() if task.task_id != ended.task_id)
+    await asyncio.sleep(0.05)
+    assert not await rig.engine.knock(ended.attempt_id, stray.task_id)
+    assert await rig.told(generation.id) == ["failed:moderation"]
+    assert await rig.engine.knock(ended.attempt_id, ended.task_id)
+
+
+async def test_the_question_after_a_callback_keeps_to_the_budget_of_polls(rig: Rig) -> None:
+    unknown, task = await orphaned(rig, "[[sim:seconds=0]]")
+    budget = Crowded(0.05, times=2)
+    rig.tools = replace(rig.tools, poll_budget=budget)
+    await knocks(rig, unknown, task)
+    assert budget.events[:3] == [f"hurried {unknown.id}", "told to wait", "told to wait"]
+    assert (await rig.read(unknown.id)).state is State.RUNNING
+
+
+async def test_a_callback_for_which_there_is_no_room_in_time_is_asked_for_again(rig: Rig) -> None:
+    unknown, task = await orphaned(rig, "[[sim:seconds=0]]")
+    rig.tools = replace(rig.tools, poll_budget=Crowded(60.0, times=1))
+    with pytest.raises(Transient):
+        await knocks(rig, unknown, task)
+    assert rig.kie.journal.polls_of(task.task_id) == []
+
+
+class Crowded(Unlimited):
+    """A budget that has no room for the first few who ask."""
+
+    def __init__(self, wait_s: float, *, times: int) -> None:
+        super().__init__()
+        self._wait_s, self._times = wait_s, times
+
+    async def take(self, turn: str, since: datetime | None = None) -> float:
+        if self._times > 0:
+            self._times -= 1
+            self.events.append("told to wait")
+            return self._wait_s
+        return await super().take(turn, since)
+
+
 class Interrupted:
     """A store; between its first transaction, in which a generation is claimed, and the next, something happens."""
 
-    def __init__(self, store: Any, between: Any) -> None:
+    def __init__(self, store: Store, between: Callable[[], Awaitable[None]]) -> None:
         self._store, self._between, self._count = store, between, 0
 
-    def transaction(self) -> AbstractAsyncContextManager[Any]:
+    def transaction(self) -> AbstractAsyncContextManager[Tx]:
         self._count += 1
         return self._interrupted() if self._count == 2 else self._store.transaction()
 
-    def single(self) -> AbstractAsyncContextManager[Any]:
+    def single(self) -> AbstractAsyncContextManager[Tx]:
         return self.transaction()
 
     @asynccontextmanager
-    async def _interrupted(self) -> AsyncIterator[Any]:
+    async def _interrupted(self) -> AsyncIterator[Tx]:
         await self._between()
         async with self._store.transaction() as tx:
             yield tx

@@ -323,14 +323,6 @@ async def test_a_wrong_content_type_does_not_matter(bench: Bench) -> None:
     assert (await bench.results.probe(url)).kind == "image"
 
 
-async def test_a_download_link_works_and_a_foreign_address_gets_none(bench: Bench) -> None:
-    url = (await bench.ends(await bench.submits())).urls[0]
-    link = await bench.kie.download_url(url)
-    assert (await bench.results.probe(link)).kind == "image"
-    with pytest.raises(Permanent):
-        await bench.kie.download_url("https://elsewhere.example/a.png")
-
-
 async def test_the_key_goes_to_the_api_and_never_to_the_file_host(bench: Bench) -> None:
     url = (await bench.ends(await bench.submits())).urls[0]
     async with bench.results.fetch(url, max_bytes=10_000_000):

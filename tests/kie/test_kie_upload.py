@@ -69,9 +69,3 @@ async def test_a_refused_upload_says_whether_to_try_again(body: bytes, expected:
     async with RawServer(answers(body)) as server, provider(server.url) as kie:
         with pytest.raises(expected):
             await kie.upload(Upload(chunks(b"abc"), "a.png", "image/png", 3))
-
-
-async def test_a_foreign_address_gets_no_download_link() -> None:
-    async with RawServer(answers(envelope(422, "url is wrong"))) as server, provider(server.url) as kie:
-        with pytest.raises(Permanent):
-            await kie.download_url("https://elsewhere.example/a.png")

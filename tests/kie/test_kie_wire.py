@@ -125,6 +125,22 @@ def test_a_task_that_kie_does_not_know_is_missing(code: int, msg: str, data: obj
 
 
 @pytest.mark.parametrize(
+    ("code", "msg"),
+    [
+        (422, ""),
+        (422, "Ratio error"),
+        (422, "The model name you specified is not supported."),
+        (422, "Service is currently unavailable due to high demand. Please try again later. (E003)"),
+        (404, "Not Found: /api/v1/jobs/recordInfo"),
+        (400, "recordInfo is null"),
+    ],
+)
+def test_another_sentence_under_the_same_codes_says_nothing_of_the_task(code: int, msg: str) -> None:
+    with pytest.raises(Transient):
+        report(None, code=code, msg=msg)
+
+
+@pytest.mark.parametrize(
     ("result", "expected"),
     [
         ({"resultUrls": [A, B, A]}, Outputs((A, B))),

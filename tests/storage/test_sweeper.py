@@ -68,7 +68,7 @@ async def test_a_hold_that_ran_out_by_the_databases_time_is_given_back(database:
     await asyncio.gather(*(sweeper(database, []).purge() for _ in range(3)))  # every replica finds it
     async with database.transaction() as tx:
         generation, wallet = await tx.generations.lock(generation_id), await tx.ledger.balance(ANNA)
-    assert (generation.state, generation.failure) == (State.FAILED, "timeout")
+    assert (generation.state, generation.failure) == (State.FAILED, "expired")
     assert (wallet.available, wallet.held, wallet.open_count) == (5000, 0, 0)
 
 
