@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kiebot.generation.service import cancel
 from tests.crashpoints.stage import (
     EDIT,
     Stage,
@@ -102,9 +103,27 @@ async def _has_one_waiting(stage: Stage, story: Story, prompt: str) -> None:
     await fills_in(stage, story, f"{prompt} the second")
 
 
+async def _is_cancelled_while_it_uploads(stage: Stage) -> None:
+    """By a press that another replica handles."""
+    found = await stage.of_mine(
+        "SELECT id FROM generations WHERE user_id = :user AND state = 'accepted' AND holds_running_slot"
+    )
+    async with stage.beside.database.transaction() as tx:
+        await cancel(tx, found)
+
+
+async def _slow_download(world: World) -> None:
+    world.tg.faults.delays("getFile", 0.6)
+
+
+async def _no_word_of_the_cost(world: World) -> None:
+    world.kie.switches.set(record_fields="april")
+
+
 async def _account_is_filled(world: World) -> None:
     world.kie.set_credits(100_000)
     await world.execute("DELETE FROM model_switches")
+    await world.execute("UPDATE generations SET due_at = now() WHERE state = 'accepted'")
 
 
 MAKING = (
@@ -130,8 +149,16 @@ MAKING = (
     Story("uploads that are refused", model_id=EDIT, before=kie("upload", "code_400"), ends=FAILED),
     Story("uploads that never work", model_id=EDIT, before=kie("upload", *["html_502"] * 12), ends=FAILED),
     Story("uploads the maker could not read", "[[sim:fail=input_fetch]]", model_id=EDIT, ends=FAILED),
+    Story(
+        "cancelled while it uploads",
+        model_id=EDIT,
+        before=_slow_download,
+        act=_is_cancelled_while_it_uploads,
+        ends=FAILED,
+    ),
     Story("creates that never work", before=kie("create", *["transient"] * 12), ends=FAILED),
     Story("result not there", "[[sim:result=late]]"),
+    Story("result that is empty", "[[sim:empty]]", before=_no_word_of_the_cost, ends=FAILED, billed=2),
     Story("result lost", "[[sim:dead_result]]", environment={"KIE_PACE": "0.002"}, ends=FAILED),
     Story("result at a strange place", environment={"KIE_RESULT_HOSTS": "elsewhere.example"}, ends=FAILED),
     Story("task lost", "[[sim:gap=60]]", environment={"KIE_PACE": "0.002"}, ends=FAILED),
@@ -171,6 +198,7 @@ MAKING = (
     Story("pressed once more later", earlier=_has_bought, moves=_presses_again),
     Story(
         "two, and one may run",
+        "[[sim:seconds=0.4]]",
         earlier=_has_one_waiting,
         before=_account_is_filled,
         environment={"MAX_RUNNING_PER_USER": "1"},
