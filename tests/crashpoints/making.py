@@ -71,6 +71,12 @@ async def _is_cut_while_submitting(stage: Stage) -> None:
     stage.cuts_job()
 
 
+async def _is_cut_and_called_back(stage: Stage) -> None:
+    """The callback waits already when the job is cut off: nobody has said yet that the answer is lost."""
+    await stage.knocks(await _task_exists(stage), *_tasks(stage))
+    stage.cuts_job()
+
+
 async def _callback_without_a_task(stage: Stage) -> None:
     attempt = await stage.of_mine(_ATTEMPT.format(state="running"))
     await stage.knocks(str(attempt), None)
@@ -181,6 +187,7 @@ MAKING = (
     Story("a mistake that stays", before=postgres("attempts", "INSERT", fails(99)), ends=FAILED),
     Story("an outage in a step", before=postgres("attempts", "INSERT", fails(1, sqlstate="40001"))),
     Story("cut off while submitting", "[[sim:lose=b]]", act=_is_cut_while_submitting, ends=FAILED),
+    Story("cut off while submitting, and called back", "[[sim:lose=b]]", callbacks=True, act=_is_cut_and_called_back),
     Story(
         "a callback before the answer",
         "[[sim:lose=b]] [[sim:seconds=1]] [[sim:callback=missing]]",
