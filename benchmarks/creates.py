@@ -29,8 +29,10 @@ BUDGETS = ("kiebot", "fixed share")
 SECONDS = 68.0
 PER_WINDOW, WINDOW_S = 20, 10.0
 SHARE = 5  # of each process
+ORDER_FROM_S = 25.0  # two windows: until then hundreds ask for the first time, in whatever order jobs come to run
 MANY, OTHERS = 500, 320
-MUST_USE, MUST_REFUSED, MUST_DISPLACE = 0.90, 0.001, 10
+MUST_USE, MUST_REFUSED = 0.90, 0.001
+MUST_HEAVY, MUST_DISPLACE = 0.10, PER_WINDOW
 Shape = Literal["sliding", "fixed"]
 _HEAVY, _FIRST = 900_000, 900_001
 _OWNERS = text("""
@@ -95,7 +97,7 @@ async def _used(stage: Stage, budget: str, since: float) -> Used:
     whole = (len(born) - 1) // burst * burst
     took_s = born[whole] - born[0] if whole > 0 else 0.0
     order = [users[task.task_id] for task in tasks if task.task_id in users]
-    early = {users.get(task.task_id) for task in tasks if task.born <= since}
+    early = {users.get(task.task_id) for task in tasks if task.born <= since + ORDER_FROM_S}
     others = [user for user in order if user != _HEAVY and user not in early]
     if whole <= 0 or len(others) + len(early) > OTHERS:
         raise RuntimeError(f"{stage.variant.name}: {len(born)} creates, {len(others)} of others\n{stage.printed()}")
@@ -107,8 +109,14 @@ async def _used(stage: Stage, budget: str, since: float) -> Used:
         refused=refused,
         counted=int(await stage.count(_COUNTED)),
         heavy=order.count(_HEAVY) / len(order),
-        displaced=max(abs(place - there) for there, place in enumerate(map(sorted(others).index, others))),
+        displaced=_displaced(others),
     )
+
+
+def _displaced(others: list[int]) -> int:
+    """They were numbered in the order in which they asked."""
+    ordered = sorted(others)
+    return max(abs(there - ordered.index(user)) for there, user in enumerate(others))
 
 
 async def _users_of(stage: Stage) -> dict[str, int]:

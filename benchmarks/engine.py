@@ -38,7 +38,7 @@ async def compare(house: House, rounds: int) -> None:
 def _creates(found: list[creates.Used]) -> list[Line]:
     least, refused = min(each.use for each in found), sum(each.refused for each in found)
     total, counted = sum(each.creates for each in found), sum(each.counted for each in found)
-    displaced = max(each.displaced for each in found)
+    heavy, displaced = max(each.heavy for each in found), max(each.displaced for each in found)
     return [
         Line(
             "KIE's creates used, 1, 2 and 4 replicas",
@@ -53,8 +53,14 @@ def _creates(found: list[creates.Used]) -> list[Line]:
             refused <= creates.MUST_REFUSED * total and counted == 0,
         ),
         Line(
-            "one user's 500 before others' first",
-            f"<= {creates.MUST_DISPLACE} places out of order",
+            "creates that one user's 500 take",
+            f"<= {creates.MUST_HEAVY:.0%}",
+            f"{heavy:.0%}",
+            heavy <= creates.MUST_HEAVY,
+        ),
+        Line(
+            "others' first works, places out of order",
+            f"<= {creates.MUST_DISPLACE}",
             str(displaced),
             displaced <= creates.MUST_DISPLACE,
         ),

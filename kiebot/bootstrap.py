@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kiebot.bot.handlers.cancel import is_urgent
+from kiebot.bot.notices import Notices
 from kiebot.bot.receipts import Receipts
 from kiebot.botapi.connection import close_bot, make_bot
 from kiebot.botapi.files import TelegramFiles
@@ -31,6 +32,7 @@ from kiebot.delivery.courier import Courier
 from kiebot.delivery.ports import Renderer
 from kiebot.delivery.results import ResultSender
 from kiebot.engines import Engines, open_engines
+from kiebot.generation.alarm import Operators
 from kiebot.generation.pace import Pace
 from kiebot.generation.service import Generations
 from kiebot.generation.tools import Tools
@@ -43,10 +45,12 @@ from kiebot.jobs.tasks import ArqQueue
 from kiebot.jobs.turnstile import Turnstile
 from kiebot.kie.budget import Budget, create_limit, poll_limit
 from kiebot.kie.client import KieProvider
+from kiebot.kie.replays import Replays
 from kiebot.kie.results import KieResults
 from kiebot.lease.open import open_lease_store
 from kiebot.lease.protocol import LeaseStore
 from kiebot.payments.checkout import Checkout
+from kiebot.payments.providers import Providers
 from kiebot.payments.refunds import Refunds
 from kiebot.settings import Settings
 from kiebot.storage.engine import close_engine, make_engine
@@ -134,20 +138,20 @@ class Adapters:
         )
         self.setup = TelegramSetup(self.telegram)
         self.messenger = TelegramMessenger(self.telegram)
-        self.stars = TelegramStars(self.telegram)
+        terms = settings.payment_terms()
+        self.payment_providers = Providers(TelegramStars(self.telegram, terms))
         # Connections of their own: a payer waits ten seconds at most, and uploads may keep all others for longer.
         self.counter = make_bot(
             self._token, api_url=settings.telegram_api_url, replica=settings.replica_id, pool_size=8
         )
-        self.checkouts = CheckoutDesk(
-            Checkout(TelegramStars(self.counter), Receipts(), settings.payment_terms().key, self.clock)
-        )
+        self.checkouts = CheckoutDesk(Checkout(TelegramStars(self.counter, terms), Receipts(), terms.key, self.clock))
         self.files = TelegramFiles(self.telegram)
         self.updates = UpdateReader(is_urgent)
         self.provider = KieProvider(
             settings.kie_api_key.get_secret_value(), api_url=settings.kie_api_url, upload_url=settings.kie_upload_url
         )
         self.results = KieResults(settings.kie_result_hosts)
+        self.replays = Replays(self.redis, settings.redis_prefix)
 
     def source(self) -> TelegramSource:
         """A poller's own connections, for one term. Closed by whoever asked for it."""
@@ -178,6 +182,7 @@ class Adapters:
             limits=settings.limits(),
             pace=Pace(scale=settings.kie_pace),
             content_filter=settings.content_filter,
+            operators=Operators(settings.admin_ids, Notices()),
         )
 
     async def close(self) -> None:
@@ -218,7 +223,7 @@ class Services:
         )
         self.drainer = Drainer(database, handler, self.courier, owner, clock, adapters.gate)
         self.generations = Generations(adapters.tools())
-        self.refunds = Refunds(database, adapters.stars, Receipts(), clock)
+        self.refunds = Refunds(database, adapters.payment_providers, Receipts(), clock)
 
     async def drain(self, lane: str) -> None:
         await self.drainer.drain(lane)

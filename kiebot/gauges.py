@@ -22,6 +22,7 @@ from kiebot.supervise import Supervisor
 
 LOOK_EVERY_S = 1.0
 CREDITS_EVERY_S = 300.0
+SWITCHES_EVERY_S = 5.0
 
 
 class Present(Protocol):
@@ -66,6 +67,7 @@ class Gauges:
         self._supervisor = supervisor
         self._counted: dict[str, float] = {}
         self._credits_at = 0.0
+        self._switches_at = 0.0
 
     async def run(self, present: Present) -> None:
         """Until cancelled. Also tells how late the event loop comes: what blocks it blocks everybody."""
@@ -78,6 +80,7 @@ class Gauges:
             self._look_at_parts(self._supervisor.restarts)
             await self._look_at_queue(present.worker)
             await self._ask_credits(present.standing)
+            await self._ask_switches()
 
     def _look_at_lease(self, standing: Standing | None) -> None:
         if standing is None:
@@ -121,6 +124,18 @@ class Gauges:
             METRICS.dependency_up.labels(name="kie").set(1)
         except KiebotError:
             METRICS.dependency_up.labels(name="kie").set(0)
+
+    async def _ask_switches(self) -> None:
+        if self._adapters.clock.monotonic() < self._switches_at:
+            return
+        self._switches_at = self._adapters.clock.monotonic() + SWITCHES_EVERY_S
+        try:
+            async with self._adapters.database.single() as tx:
+                everything, models = await tx.switches.stopped()
+        except KiebotError:
+            return
+        METRICS.provider_stopped.set(everything)
+        METRICS.models_off.set(models)
 
     def _advance(self, name: str, counter: Counter, total: float) -> None:
         grown = total - self._counted.get(name, 0.0)

@@ -23,6 +23,14 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class Wishes:
+    """How somebody wants pictures and videos: hidden behind a spoiler; as files, which Telegram does not compress."""
+
+    hides_media: bool = False
+    wants_files: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DraftRow:
     """What a user is choosing in a chat. `version` changes with each screen, so that stale buttons are known."""
 

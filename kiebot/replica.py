@@ -13,8 +13,10 @@ import structlog
 
 from kiebot import __version__
 from kiebot.admin.acts import Rules
+from kiebot.bookkeeping import Bookkeeper
 from kiebot.bootstrap import LEASE_NAME, Adapters, Services, Stores
 from kiebot.bot.application import BotHandler
+from kiebot.bot.receipts import Receipts
 from kiebot.bot.rendering import BotRenderer
 from kiebot.bot.settings import BotSettings
 from kiebot.errors import KiebotError, Permanent, Transient
@@ -33,6 +35,7 @@ from kiebot.storage.migrate import HEAD, migrate, schema_version
 from kiebot.storage.transaction import Database
 from kiebot.supervise import Supervisor
 from kiebot.sweepers import Heartbeat, Sweeper
+from kiebot.terms import TermTeller
 from kiebot.visitors import Visitors
 from kiebot.web.app import make_app
 from kiebot.web.server import serve
@@ -58,6 +61,7 @@ class Replica:
         self._leaving_now = asyncio.Event()
         self._candidate: Candidate | None = None
         self._leading = Leading(self._adapters, self._make_room)
+        self._terms = TermTeller(self._adapters.database, self._clock, settings.bot_id, settings.replica_id)
         self._services: Services | None = None
         self.worker: Worker | None = None
         self._heartbeat = Heartbeat(
@@ -143,14 +147,17 @@ class Replica:
             clock=self._clock,
             timing=settings.lease_timing(),
             work=self._leading.lead,
-            on_transition=note_transition,
+            on_transition=self._note_transition,
         )
         self._supervisor.start("heartbeat", self._heartbeat.run)
         self._supervisor.start("worker", lambda: self._work(services))
         self._supervisor.start("sweeper", sweeper.run)
+        self._supervisor.start("terms", self._terms.run)
         self._supervisor.start("candidate", self._candidate.run)
         gauges = Gauges(adapters, self._supervisor)
         self._supervisor.start("gauges", lambda: gauges.run(self))
+        bookkeeper = Bookkeeper(adapters.database, adapters.payment_providers, Receipts(), self._clock)
+        self._supervisor.start("bookkeeper", lambda: bookkeeper.run(self))
         log.info(
             "replica.started",
             replica=settings.replica_id,
@@ -229,6 +236,10 @@ class Replica:
         if candidate is not None and standing is not None and min(seconds, standing.held_s) > limit_s:
             candidate.yield_lease(f"postgres has not answered for {seconds:.1f} s")
 
+    def _note_transition(self, transition: Transition) -> None:
+        note_transition(transition)
+        self._terms.note(transition)
+
     def _make_room(self, is_rush: bool) -> None:
         """For the poller, by taking few new jobs while Telegram's queue is long."""
         if self.worker is not None:
@@ -243,7 +254,6 @@ class Replica:
             "mode": self._settings.bot_mode,
             "is_holder": bool(standing and standing.is_holder),
             "term": standing.term if standing else None,
-            "change": _told(standing.last_change) if standing else None,
             "held_s": round(standing.held_s, 1) if standing else 0,
             "jobs": self.worker.running if self.worker else 0,
             "slots": self._settings.max_jobs,
@@ -279,6 +289,8 @@ class Replica:
         await self._supervisor.stop("worker")
         await self._supervisor.stop("heartbeat")
         await self._heartbeat.leave()
+        await self._supervisor.stop("terms")
+        await self._terms.settle()
         await self._supervisor.stop_all()
         await self._adapters.checkouts.settle()
         await self._adapters.close()
@@ -307,14 +319,3 @@ class Replica:
 def set_up_logs(settings: Settings) -> None:
     """Logs with this configuration's secrets redacted. Safe to call again."""
     logs.install(level=settings.log_level, log_format=settings.log_format, secrets=settings.secret_values())
-
-
-def _told(change: Transition | None) -> dict[str, object] | None:
-    if change is None or change.at is None:
-        return None
-    return {
-        "at": change.at.isoformat(timespec="milliseconds"),
-        "kind": change.kind,
-        "why": change.detail,
-        "previous": change.previous,
-    }

@@ -13,8 +13,10 @@ from kiebot.bootstrap import Adapters
 from kiebot.errors import Transient
 from kiebot.generation.service import Generations
 from kiebot.intake.poller import PollerStats
-from kiebot.kie.callbacks import CallbackVerifier
+from kiebot.kie.callbacks import CallbackVerifier, Knock
+from kiebot.kie.replays import Heard
 from kiebot.lease.chronicle import Standing
+from kiebot.observe.metrics import METRICS
 from kiebot.storage.engine import ping
 
 log = structlog.get_logger()
@@ -58,16 +60,37 @@ class Visitors:
         """A callback: only a hint, once it is not refused. The HTTP status to answer."""
         knock = self._verifier.check(headers, body, now_s=self._adapters.clock.now().timestamp())
         if knock.refused is not None:
+            METRICS.callbacks.labels(outcome=knock.refused).inc()
             log.warning("callback.refused", why=knock.refused)
             return 401
+        status, outcome = await self._hear_once(attempt_id, knock)
+        METRICS.callbacks.labels(outcome=outcome).inc()
+        return status
+
+    async def _hear_once(self, attempt_id: UUID, knock: Knock) -> tuple[int, str]:
+        """Only what is signed can be told from its replay: without a key each callback is heard."""
+        if not knock.is_signed or knock.task_id is None:
+            return await self._hear(attempt_id, knock.task_id)
+        replays = self._adapters.replays
+        heard = await replays.begin(knock.task_id, knock.stamp)
+        if heard is not Heard.NEW:
+            return (200, "replayed") if heard is Heard.DONE else (503, "later")
+        status = 503
+        try:
+            status, outcome = await self._hear(attempt_id, knock.task_id)
+        finally:
+            await replays.end(knock.task_id, knock.stamp, done=status == 200)
+        return status, outcome
+
+    async def _hear(self, attempt_id: UUID, task_id: str | None) -> tuple[int, str]:
         generations = self._present.generations
         if generations is None:
-            return 503
+            return 503, "later"
         try:
-            known = await generations.knock(attempt_id, knock.task_id)
+            known = await generations.knock(attempt_id, task_id)
         except Transient:
-            return 503
-        return 200 if known else 404
+            return 503, "later"
+        return (200, "taken") if known else (404, "unknown")
 
     async def readiness(self) -> Mapping[str, str]:
         """Green on a standby: readiness never depends on the lease."""

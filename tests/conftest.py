@@ -23,6 +23,15 @@ from kiebot.storage.models import APPEND_ONLY, CONTRA_ACCOUNTS, accounts, metada
 # Unconfigured, structlog draws tracebacks with every local in a frame, which takes seconds for each.
 structlog.configure(processors=[structlog.processors.KeyValueRenderer(repr_native_str=False)])
 
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """Some rigs quiet the logs of their process; the next test may want to read them."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
 _databases = itertools.count(1)
 _prefixes = itertools.count(1)
 

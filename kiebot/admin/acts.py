@@ -163,10 +163,11 @@ async def _give_up(tx: Tx, act: Act, doer: Doer) -> None:
 
 async def _refund(tx: Tx, act: Act, doer: Doer) -> None:
     """Decided here, asked of the provider by a job; the payer is told when it is done."""
-    if await tx.payments.standing_refund(STARS, act.subject) is not None:
+    provider = act.word("provider") or STARS
+    if await tx.payments.standing_refund(provider, act.subject) is not None:
         raise Refused("already")
     reason = act.word("reason") or "refunded by an admin"
-    await request_refund(tx, act.subject, actor=doer.actor, reason=reason)
+    await request_refund(tx, act.subject, actor=doer.actor, reason=reason, provider=provider)
 
 
 PERFORMERS: Mapping[Action, Performer] = {

@@ -11,6 +11,7 @@ _COMMANDS = {
     "topup": mark("Buy credits"),
     "history": mark("Your works"),
     "cancel": mark("Clear the form, take back what waits"),
+    "settings": mark("How results arrive"),
     "language": mark("Language"),
     "help": mark("How it works"),
     "terms": mark("Terms"),

@@ -17,6 +17,13 @@ _REASONS = {
         "❌ The maker's content rules refused this text or picture. Change it; the same would be refused again."
     ),
     "input_fetch": mark("❌ One of your files could not be read any more. Send it again and start once more."),
+    "longer": mark(
+        "❌ Your file is longer than it said when I named the price, so nothing was made of it. "
+        "Send it again as a video or audio message, or cut it."
+    ),
+    "unmeasured": mark(
+        "❌ The price depends on how long your file is, and I could not measure it. Send it as MP4, MOV, MP3 or WAV."
+    ),
     "input": _INPUT,
     "provider_refused": _INPUT,
     "server": _SERVER,

@@ -10,17 +10,18 @@ from collections.abc import Mapping
 
 from kiebot.bot.press import button
 from kiebot.bot.reasons import reason
-from kiebot.bot.screens import HISTORY, HOME
+from kiebot.bot.screens import HISTORY, HOME, pairs
 from kiebot.bot.settings import BotSettings
 from kiebot.bot.words import about, ask_whom, credits
 from kiebot.delivery.ports import Button, Keyboard, Say
+from kiebot.delivery.results import ALBUM_MAX
 from kiebot.generation.catalog import model_by_id
 from kiebot.generation.model import Generation, State
 from kiebot.ledger.entries import Millicredits
 from kiebot.texts import Translator, translator
 
 MAX_RESULT_TEXT = 3000
-MAX_LINKS = 10
+MAX_LINKS = 50  # as many as a result may have
 
 
 class BotRenderer:
@@ -74,8 +75,17 @@ class BotRenderer:
 
 
 def _result(to: Translator, generation: Generation, facts: Mapping[str, object]) -> Say:
-    parts = [_own_text(facts), _title(to, generation), _charged(to, generation, facts)]
-    return Say("\n".join(filter(None, parts)), _ways_on(to, generation))
+    links = _more_links(to, facts)
+    more = to.t("Telegram takes {most} files at once; the others are behind the buttons.", most=ALBUM_MAX)
+    parts = [_own_text(facts), _title(to, generation), more if links else "", _charged(to, generation, facts)]
+    return Say("\n".join(filter(None, parts)), (*links, *_ways_on(to, generation)))
+
+
+def _more_links(to: Translator, facts: Mapping[str, object]) -> Keyboard:
+    more = facts.get("more_urls")
+    urls = [str(url) for url in more][:MAX_LINKS] if isinstance(more, list) else []
+    buttons = [Button(to.t("⬇️ File {number}", number=place), url=url) for place, url in enumerate(urls, ALBUM_MAX + 1)]
+    return pairs(buttons)
 
 
 def _link(to: Translator, generation: Generation, facts: Mapping[str, object]) -> Say:
@@ -93,7 +103,7 @@ def _link(to: Translator, generation: Generation, facts: Mapping[str, object]) -
 def _late(to: Translator, generation: Generation, facts: Mapping[str, object]) -> Say:
     told = to.t("This arrived late, after your credits had gone back. It is a gift and costs nothing.")
     parts = [_own_text(facts), _title(to, generation), told, _balance(to, facts)]
-    return Say("\n".join(filter(None, parts)), _ways_on(to, generation))
+    return Say("\n".join(filter(None, parts)), (*_more_links(to, facts), *_ways_on(to, generation)))
 
 
 def _failed(to: Translator, generation: Generation, facts: Mapping[str, object]) -> Say:

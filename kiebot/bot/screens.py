@@ -23,6 +23,7 @@ HOME, BALANCE, HISTORY, HELP, LANGUAGE, EXAMPLE = (
     "n1:language",
     "n1:example",
 )
+SETTINGS = "n1:settings"
 
 
 async def show_home(unit: Unit, *, note: str = "", edit: int | None = None, is_first: bool = False) -> None:
@@ -52,6 +53,7 @@ def home_keyboard(unit: Unit, *, with_example: bool = False) -> Keyboard:
             unit.button(unit.t("❔ Help"), HELP, IN_PLACE),
             unit.button(unit.t("🌐 Language"), LANGUAGE, IN_PLACE),
         ),
+        (unit.button(unit.t("⚙️ Settings"), SETTINGS, IN_PLACE),),
     )
 
 

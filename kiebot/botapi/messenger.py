@@ -116,10 +116,10 @@ class TelegramMessenger:
             return Sent(message.message_id, (_file_id(message),))
 
     def _method(self, media: Media) -> tuple[Callable[..., Any], dict[str, Any]]:
-        size = {"width": media.width, "height": media.height}
+        size = {"width": media.width, "height": media.height, "has_spoiler": media.has_spoiler or None}
         match media.kind:
             case "photo":
-                return self._bot.send_photo, {}
+                return self._bot.send_photo, {"has_spoiler": media.has_spoiler or None}
             case "video":
                 return self._bot.send_video, {**size, "duration": _seconds(media), "supports_streaming": True}
             case "animation":
@@ -162,7 +162,7 @@ def _album_item(
 ) -> InputMediaPhoto | InputMediaVideo | InputMediaAudio | InputMediaDocument:
     match media.kind:
         case "photo":
-            return InputMediaPhoto(content)
+            return InputMediaPhoto(content, has_spoiler=media.has_spoiler or None)
         case "video":
             return InputMediaVideo(
                 content,
@@ -170,6 +170,7 @@ def _album_item(
                 height=media.height,
                 duration=_seconds(media),
                 supports_streaming=True,
+                has_spoiler=media.has_spoiler or None,
             )
         case "audio":
             return InputMediaAudio(content, duration=_seconds(media))

@@ -8,7 +8,8 @@ from telegram import Bot, StarTransaction, TransactionPartnerUser
 from telegram.error import BadRequest
 
 from kiebot.botapi.errors import asking, description, sending
-from kiebot.payments.model import STARS, StatementLine
+from kiebot.payments.credit import Terms, stars_payment
+from kiebot.payments.model import STARS, STARS_CURRENCY, Payment, StatementLine
 
 _REFUNDED_BEFORE = "charge_already_refunded"
 _PAGE = 100  # Telegram's most
@@ -18,8 +19,9 @@ _ANSWER_S = 2.0  # then it is asked again: the payer has ten seconds in all
 class TelegramStars:
     """Implements kiebot.payments.ports: PaymentProvider and Verdicts."""
 
-    def __init__(self, bot: Bot) -> None:
+    def __init__(self, bot: Bot, terms: Terms) -> None:
         self._bot = bot
+        self._terms = terms
 
     @property
     def name(self) -> str:
@@ -56,6 +58,17 @@ class TelegramStars:
             if len(page) < _PAGE:
                 return
             offset += len(page)
+
+    def payment_of(self, line: StatementLine, language: str) -> Payment:
+        return stars_payment(
+            self._terms,
+            charge_id=line.charge_id,
+            user_id=line.user_id,
+            amount=line.amount,
+            currency=STARS_CURRENCY,
+            payload=line.payload,
+            language=language,
+        )
 
     async def _page(self, offset: int) -> tuple[StarTransaction, ...]:
         with asking("getStarTransactions"):

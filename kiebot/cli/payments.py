@@ -22,8 +22,8 @@ from kiebot.cli.opened import decided, opened
 from kiebot.clock import SystemClock
 from kiebot.errors import KiebotError, Refused
 from kiebot.generation.pricing import credits_text
-from kiebot.payments.credit import Terms
 from kiebot.payments.model import Refund, RefundState
+from kiebot.payments.providers import Providers
 from kiebot.payments.reconcile import TOO_FRESH_S, Reconciliation, Report
 from kiebot.payments.refunds import Refunds, request_refund
 from kiebot.settings import load_settings
@@ -36,7 +36,6 @@ T = TypeVar("T")
 class _Shop:
     database: Database
     stars: TelegramStars
-    terms: Terms
 
 
 @click.command()
@@ -48,7 +47,8 @@ def refund(charge_id: str, reason: str, actor: str, dry_run: bool) -> None:
     """Give a payment back as a whole. Asked for twice, it happens once. Status 1: not done yet, or refused."""
 
     async def write(shop: _Shop) -> Refund:
-        return await Refunds(shop.database, shop.stars, Receipts(), SystemClock()).refund(charge_id, actor, reason)
+        refunds = Refunds(shop.database, Providers(shop.stars), Receipts(), SystemClock())
+        return await refunds.refund(charge_id, actor, reason)
 
     async def pretend(shop: _Shop) -> Refund:
         async with decided(shop.database, dry_run=True) as tx:
@@ -79,7 +79,7 @@ def reconcile(is_meant: bool, since: datetime | None, fresh: float) -> None:
     """Compare payments with Telegram's own list, both ways. Status 1 while there is a difference."""
 
     async def compare(shop: _Shop) -> Report:
-        books = Reconciliation(shop.database, shop.stars, Receipts(), shop.terms, SystemClock())
+        books = Reconciliation(shop.database, shop.stars, Receipts(), SystemClock())
         return await books.run(apply=is_meant, fresh_s=fresh, since=since.replace(tzinfo=UTC) if since else None)
 
     report = _with_shop(compare)
@@ -100,7 +100,7 @@ def _with_shop(action: Callable[[_Shop], Awaitable[T]]) -> T:
         bot = make_bot(token, api_url=settings.telegram_api_url, replica="cli")
         try:
             async with opened(stores, application="kiebot ledger") as database:
-                return await action(_Shop(database, TelegramStars(bot), settings.payment_terms()))
+                return await action(_Shop(database, TelegramStars(bot, settings.payment_terms())))
         finally:
             await close_bot(bot)
 

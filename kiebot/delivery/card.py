@@ -9,13 +9,13 @@ import structlog
 from kiebot.admin.model import EVERYTHING
 from kiebot.clock import Clock
 from kiebot.delivery.outbox import Card
-from kiebot.delivery.ports import MessageGone, Messenger, Renderer, Say
+from kiebot.delivery.ports import ChatMigrated, MessageGone, Messenger, Renderer, Say
 from kiebot.errors import OutcomeUnknown, Permanent, RateLimited, Transient
 from kiebot.generation.catalog import model_by_id
 from kiebot.generation.model import Generation, State
 from kiebot.insist import insist
 from kiebot.store import Store, Tx
-from kiebot.wakeups import RefreshCard, unique
+from kiebot.wakeups import Deliver, RefreshCard, unique
 
 log = structlog.get_logger()
 
@@ -61,6 +61,8 @@ class CardKeeper:
             return
         try:
             message_id = await self._show(card, generation, facts)
+        except ChatMigrated as error:
+            await self._moved(card, error.new_chat_id)
         except (Transient, OutcomeUnknown) as error:
             await self._later(card, error)
         except Permanent as error:  # the chat is gone, or Telegram will not have it: a card is worth no fight
@@ -98,6 +100,17 @@ class CardKeeper:
                 tx.wakeups.append(RefreshCard(card.generation_id, unique(), QUIET_S))
 
         await insist(write, self._clock, what="card.sent")
+
+    async def _moved(self, card: Card, new_chat_id: int) -> None:
+        """The card goes along with everything else of its chat, and is shown there at once."""
+
+        async def write() -> None:
+            async with self._store.transaction() as tx:
+                await tx.outbox.move_chat(card.chat_id, new_chat_id)
+                await tx.cards.later(card, self._owner, 0.0)
+                tx.wakeups += [RefreshCard(card.generation_id, unique()), Deliver(new_chat_id, unique())]
+
+        await insist(write, self._clock, what="card.moved")
 
     async def _later(self, card: Card, error: Exception) -> None:
         pause_s = max(getattr(error, "retry_after_s", 0.0), QUIET_S)

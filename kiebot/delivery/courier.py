@@ -159,8 +159,8 @@ class Courier:
 
     async def _moved(self, row: Row, new_chat_id: int) -> None:
         async def write(tx: Tx) -> None:
-            await tx.outbox.later(row.id, self._owner, pause_s=0.0, reason="chat moved", free_try=True)
             await tx.outbox.move_chat(row.chat_id, new_chat_id)
+            await tx.outbox.later(row.id, self._owner, pause_s=0.0, reason="chat moved", free_try=True)
             tx.wakeups.append(Deliver(new_chat_id, unique()))
 
         await self._write("outbox.moved", write)

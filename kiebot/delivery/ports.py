@@ -54,7 +54,10 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """One file to send: a local path to upload, or a file_id to send again. `kind`: photo, video, audio, document."""
+    """One file to send: a local path to upload, or a file_id to send again. `kind`: photo, video, audio, document.
+
+    has_spoiler: a photo or video is covered until it is touched; nothing else can be.
+    """
 
     kind: str
     source: Path | str
@@ -63,6 +66,7 @@ class Media:
     width: int | None = None
     height: int | None = None
     seconds: float | None = None
+    has_spoiler: bool = False
 
 
 class ChatGone(Permanent):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +18,7 @@ from kiebot.errors import Permanent, Transient
 from kiebot.generation.model import Artifact, Generation
 from kiebot.generation.ports import Fetched, Results, TooLarge
 from kiebot.insist import insist
+from kiebot.people import Wishes
 from kiebot.store import Store
 
 log = structlog.get_logger()
@@ -27,6 +30,7 @@ UPLOAD_MAX_BYTES = 50_000_000
 ALBUM_MAX = 10
 FETCH_TRIES = 6  # with the courier's pauses a minute: nothing else reaches the chat meanwhile
 CAPTION_MAX = 1024
+SHOWN = ("photo", "video")  # what Telegram compresses, and what it can hide
 
 
 class FileGone(Exception):
@@ -46,23 +50,43 @@ class ResultSender:
 
     async def send(self, row: Row) -> Sent:
         """Raises what the messenger and the results raise; a result that is gone, too large, or not to be had for a
-        minute becomes a link."""
-        generation, artifacts, facts = await self._read(row)
-        say = self._renderer.outcome(row.kind, generation, facts)
+        minute becomes a link. What no album has room for is linked to."""
+        generation, artifacts, wishes, facts = await self._read(row)
         urls = [str(url) for url in _list(row.payload.get("urls"))]
+        say = self._renderer.outcome(row.kind, generation, {**facts, "more_urls": urls[ALBUM_MAX:]})
         if row.kind == "failed" or not (urls or artifacts):
             return await self._messenger.send_text(row.chat_id, say.text, say.keyboard)
-        if artifacts and row.payload.get("resent"):
-            return await self._send_again(row.chat_id, artifacts, say)
-        if artifacts:  # an earlier try sent the files and was cut off after it
+        is_resent = bool(row.payload.get("resent"))
+        if artifacts and not is_resent:  # an earlier try sent the files and was cut off after it
             return await self._finish(row, len(artifacts), say)
-        try:
-            return await self._send_files(row, generation, urls, say)
-        except (TooLarge, MediaRefused, FileGone):
-            linked = self._renderer.outcome("result_link", generation, {**facts, "urls": urls})
-            return await self._messenger.send_text(row.chat_id, linked.text, linked.keyboard)
+        for way in self._ways(row, generation, artifacts, urls, wishes, say):
+            try:
+                if (sent := await way()) is not None:
+                    return sent
+            except (TooLarge, MediaRefused, FileGone):
+                continue
+        linked = self._renderer.outcome("result_link", generation, {**facts, "urls": urls})
+        return await self._messenger.send_text(row.chat_id, linked.text, linked.keyboard)
 
-    async def _read(self, row: Row) -> tuple[Generation, list[Artifact], dict[str, object]]:
+    def _ways(
+        self,
+        row: Row,
+        generation: Generation,
+        artifacts: Sequence[Artifact],
+        urls: Sequence[str],
+        wishes: Wishes,
+        say: Say,
+    ) -> list[Callable[[], Awaitable[Sent | None]]]:
+        """The best first. An id is of one kind for ever: who wants files now gets what came as a picture from its
+        maker once more, and as it came when that is gone."""
+        by_files = partial(self._send_files, row, generation, urls, wishes, say)
+        by_ids = partial(self._send_again, row.chat_id, artifacts, wishes, say)
+        if not artifacts:
+            return [by_files]
+        is_other = wishes.wants_files and any(artifact.kind in SHOWN for artifact in artifacts)
+        return [by_files, by_ids] if is_other else [by_ids, by_files]
+
+    async def _read(self, row: Row) -> tuple[Generation, list[Artifact], Wishes, dict[str, object]]:
         if row.generation_id is None:
             raise Permanent("an outcome without a generation", code="bug")
         async with self._store.transaction() as tx:
@@ -72,35 +96,51 @@ class ResultSender:
                 raise Permanent("the generation is gone", code="bug")
             balance = await tx.ledger.balance(generation.user_id)
             charged = await tx.ledger.settled(generation.id)
+            wishes = await tx.users.wishes(generation.user_id)
         facts: dict[str, object] = {**row.payload, "available": balance.available, "charged": charged}
-        return generation, artifacts, facts
+        return generation, artifacts, wishes, facts
 
-    async def _send_again(self, chat_id: int, artifacts: Sequence[Artifact], say: Say) -> Sent:
-        media = [Media(artifact.kind, artifact.file_id) for artifact in artifacts]
-        if _fits_one_message(media, say):
-            return await self._messenger.send_media(chat_id, media[0], say.text, say.keyboard)
+    async def _send_again(self, chat_id: int, artifacts: Sequence[Artifact], wishes: Wishes, say: Say) -> Sent | None:
+        """By the ids that Telegram gave them. None: it does not take those any more, and nothing was sent."""
+        hidden = replace(wishes, wants_files=False)
+        media = [_as_wished(Media(artifact.kind, artifact.file_id), hidden) for artifact in artifacts]
         try:
-            await self._messenger.send_album(chat_id, media)
-        except MediaRefused:  # Telegram keeps a silent clip as an animation, which no album takes
-            for item in media:
-                await self._messenger.send_media(chat_id, item, "", ())
-        return await self._messenger.send_text(chat_id, say.text, say.keyboard)
+            sent = await self._post(chat_id, media, say)
+        except MediaRefused:  # also: a silent clip is kept as an animation, which no album takes
+            if len(media) == 2 and len(say.text) <= CAPTION_MAX:
+                return await self._send_pair(chat_id, media[0], media[1], say)
+            return None
+        return await self._with_text(chat_id, media, say, sent)
+
+    async def _send_pair(self, chat_id: int, first: Media, second: Media, say: Say) -> Sent | None:
+        try:
+            await self._messenger.send_media(chat_id, first, "")
+        except MediaRefused:
+            return None
+        return await self._messenger.send_media(chat_id, second, say.text, say.keyboard)
 
     async def _finish(self, row: Row, files: int, say: Say) -> Sent:
         if files == 1 and len(say.text) <= CAPTION_MAX:
             return Sent(0)
         return await self._messenger.send_text(row.chat_id, say.text, say.keyboard)
 
-    async def _send_files(self, row: Row, generation: Generation, urls: Sequence[str], say: Say) -> Sent:
+    async def _send_files(
+        self, row: Row, generation: Generation, urls: Sequence[str], wishes: Wishes, say: Say
+    ) -> Sent:
         async with AsyncExitStack() as stack:
             files = [await self._fetched(stack, url, row.attempts) for url in urls[:ALBUM_MAX]]
-            media = [_media(file, _file_name(generation, url, file)) for file, url in zip(files, urls, strict=False)]
+            found = [_media(file, _file_name(generation, url, file)) for file, url in zip(files, urls, strict=False)]
+            media = [_as_wished(item, wishes) for item in found]
             sent, media = await self._post_best(row.chat_id, media, say)
             await self._keep(generation, urls, files, media, sent)
-        if not _fits_one_message(media, say):  # albums carry no buttons, long texts are no captions
-            text = await self._messenger.send_text(row.chat_id, say.text, say.keyboard)
-            return Sent(text.message_id, sent.file_ids)
-        return sent
+        return await self._with_text(row.chat_id, media, say, sent)
+
+    async def _with_text(self, chat_id: int, media: Sequence[Media], say: Say, sent: Sent) -> Sent:
+        """Albums carry no buttons, long texts are no captions: those follow the files."""
+        if _fits_one_message(media, say):
+            return sent
+        text = await self._messenger.send_text(chat_id, say.text, say.keyboard)
+        return Sent(text.message_id, sent.file_ids)
 
     async def _fetched(self, stack: AsyncExitStack, url: str, tries: int) -> Fetched:
         try:
@@ -171,6 +211,12 @@ def _is_photo(file: Fetched) -> bool:
         return True  # Telegram will say; a document is the second try
     sides_fit = file.width + file.height <= PHOTO_MAX_SIDES
     return sides_fit and max(file.width, file.height) <= PHOTO_MAX_RATIO * min(file.width, file.height)
+
+
+def _as_wished(media: Media, wishes: Wishes) -> Media:
+    if media.kind not in SHOWN:
+        return media
+    return _as_document(media) if wishes.wants_files else replace(media, has_spoiler=wishes.hides_media)
 
 
 def _as_document(media: Media) -> Media:

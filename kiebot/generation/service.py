@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from uuid import UUID
 
 import structlog
 
-from kiebot.errors import Permanent, Transient
+from kiebot.errors import KeyReused, Permanent, Transient
 from kiebot.generation.effects import apply, look_later
 from kiebot.generation.machine import Broke, Cancelled, Finished, StayedAway, TaskCreated
 from kiebot.generation.model import Claim, Generation, Order, State
@@ -27,7 +28,8 @@ MAX_SETBACKS = 8
 async def accept(tx: Tx, order: Order, limits: Limits) -> Generation:
     """Buy: the row and the hold, in the transaction of the confirm press. A repeated press returns the first row.
 
-    Raises: Refused("not_enough" | "too_many_open" | "spent_user" | "spent_all"): nothing was written by this call.
+    Raises: Refused("not_enough" | "too_many_open" | "spent_user" | "spent_all"); KeyReused, when the first row was
+        another order. Nothing was written by this call.
     """
     async with tx.savepoint():
         generation = await tx.generations.add(order)
@@ -35,6 +37,8 @@ async def accept(tx: Tx, order: Order, limits: Limits) -> Generation:
             earlier = await tx.generations.by_confirm_key(order.confirm_key)
             if earlier is None:  # the conflict that made add() return None is this very row
                 raise LookupError(f"no generation under the confirm key {order.confirm_key}")
+            if not _is_same(order, earlier):
+                raise KeyReused(order.confirm_key)
             return earlier
         await tx.ledger.open_wallet(order.user_id)
         price = order.quote.price_millicredits
@@ -49,6 +53,11 @@ async def accept(tx: Tx, order: Order, limits: Limits) -> Generation:
     version = await tx.cards.want(generation.id, generation.chat_id, order.card_message_id)
     tx.wakeups += [Advance(generation.id, generation.revision), RefreshCard(generation.id, version)]
     return generation
+
+
+def _is_same(order: Order, earlier: Generation) -> bool:
+    wanted = (order.user_id, order.model_id, order.quote, json.loads(json.dumps(dict(order.inputs))))
+    return wanted == (earlier.user_id, earlier.model_id, earlier.quote, earlier.inputs)
 
 
 async def cancel(tx: Tx, generation_id: UUID) -> bool:

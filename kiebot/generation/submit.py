@@ -16,6 +16,7 @@ from kiebot.errors import AccountStopped, ModelPaused, OutcomeUnknown, Permanent
 from kiebot.generation.catalog import model_by_id
 from kiebot.generation.checks import media_refs, request_input, with_urls
 from kiebot.generation.effects import apply, look_later
+from kiebot.generation.lengths import NOT_AS_SOLD, check, kinds_to_measure, metered
 from kiebot.generation.machine import AnswerLost, Begun, Broke, Event, NotCreated, TaskCreated
 from kiebot.generation.model import Claim, Generation, State
 from kiebot.generation.ports import Submission, Upload, UserFile
@@ -27,7 +28,8 @@ from kiebot.store import Tx
 log = structlog.get_logger()
 
 UPLOAD_LIVES = timedelta(hours=20)  # the provider keeps uploads for 24 hours; a job must still read them
-SLOT_WAIT_S = 15.0  # a slot that comes free wakes the next one; this is the fallback
+SLOT_WAIT_S, MAX_SLOT_WAIT_S = 15.0, 600.0  # a slot that comes free wakes the next one; this is the fallback
+NEAR_S, EARLY_S = 1.0, 0.5  # a turn so near is waited for; who is told a later one comes back that much earlier
 MODEL_OFF_WAIT_S = 60.0
 MODEL_PAUSE_S = 300.0
 MAX_SETBACKS = 8
@@ -47,7 +49,7 @@ class Submitter:
             return
         wait_s = await self._reason_to_wait(generation)
         if wait_s > 0:
-            await self._later(generation, claim, wait_s)
+            await self._later(generation, claim, wait_s, polled=True)  # counted: it asks ever more seldom
             return
         try:
             urls = await self._uploaded(generation, model)
@@ -55,11 +57,12 @@ class Submitter:
             await self._upload_failed(generation, claim, error)
             return
         except Permanent as error:
-            await self._apply(generation, claim, Broke("input_fetch", str(error)))
+            reason = error.code if error.code in NOT_AS_SOLD else "input_fetch"
+            await self._apply(generation, claim, Broke(reason, str(error)))
             return
         # Asked last: between this yes and the call there is nothing that takes long, so that the call counts when it
         # was let through and not a slow upload later.
-        if (wait_s := await self._tools.create_budget.take(str(generation.id), generation.due_at)) > 0:
+        if (wait_s := await self._until_its_turn(generation)) > 0:
             await self._later(generation, claim, wait_s)
             return
         await self._call(generation, claim, model, urls)
@@ -72,6 +75,16 @@ class Submitter:
         log.warning("attempt.outcome_unknown", generation_id=str(generation.id), why=why)
         await self._settle(generation, claim, AnswerLost(can_turn_up), due_in_s=wait_s, error=why)
 
+    async def _until_its_turn(self, generation: Generation) -> float:
+        """0 when its create may go out now, else when to come back. A near turn is waited for: the way through the
+        queue takes its time, and the quota would lie idle meanwhile."""
+        until = self._tools.clock.monotonic() + NEAR_S
+        while True:
+            wait_s = await self._tools.create_budget.take(str(generation.id), generation.due_at)
+            if wait_s <= 0 or self._tools.clock.monotonic() + wait_s > until:
+                return max(wait_s - EARLY_S, wait_s / 2)
+            await self._tools.clock.sleep(wait_s)
+
     async def _reason_to_wait(self, generation: Generation) -> float:
         """0, or the seconds until it is worth asking again. Takes one of the user's running slots."""
         async with self._tools.store.transaction() as tx:
@@ -79,7 +92,7 @@ class Submitter:
             if off:  # "*": the whole account is stopped
                 return MODEL_OFF_WAIT_S * self._tools.pace.scale
             if not generation.holds_slot and not await self._take_slot(tx, generation):
-                return SLOT_WAIT_S
+                return float(min(SLOT_WAIT_S * 2.0 ** min(generation.polls, 20), MAX_SLOT_WAIT_S))
         return 0.0
 
     async def _take_slot(self, tx: Tx, generation: Generation) -> bool:
@@ -92,22 +105,30 @@ class Submitter:
         return False
 
     async def _uploaded(self, generation: Generation, model: Model) -> dict[str, str]:
-        """file_id -> URL for every file of the user's. Repeatable: what is fresh is not uploaded again."""
-        uploads = dict(generation.uploads)
+        """file_id -> URL for every file of the user's. Repeatable: what is fresh is not uploaded again.
+
+        Raises: what the upload raises; Permanent, when one is not as long as it was sold as.
+        """
+        uploads, kinds = dict(generation.uploads), kinds_to_measure(model, generation.inputs)
         now = generation.read_at or self._tools.clock.now()
         for ref in media_refs(model, generation.inputs):
             file_id = str(ref["file_id"])
             if _is_fresh(uploads.get(file_id), now):
                 continue
-            uploads[file_id] = {"url": await self._upload(ref), "at": now.isoformat()}
+            uploads[file_id] = await self._upload(ref, kinds.get(file_id)) | {"at": now.isoformat()}
             async with self._tools.store.transaction() as tx:
                 await tx.generations.set_uploads(generation.id, uploads)
-        return {file_id: str(facts["url"]) for file_id, facts in uploads.items() if isinstance(facts, Mapping)}
+        known = {file_id: facts for file_id, facts in uploads.items() if isinstance(facts, Mapping)}
+        real_s = {file_id: facts["seconds"] for file_id, facts in known.items() if "seconds" in facts}
+        check(model, generation.inputs, real_s)
+        return {file_id: str(facts["url"]) for file_id, facts in known.items()}
 
-    async def _upload(self, ref: Mapping[str, object]) -> str:
+    async def _upload(self, ref: Mapping[str, object], kind: str | None) -> dict[str, object]:
+        """Its URL; of a file whose length is billed (`kind` is given) its real seconds too."""
         file = _user_file(ref)
-        async with self._tools.files.open(file) as content:
-            return await self._tools.provider.upload(Upload(content, file.file_name, file.mime, file.size_bytes))
+        async with self._tools.files.open(file) as content, metered(content, kind) as meter:
+            upload = Upload(meter.content(), file.file_name, file.mime, file.size_bytes)
+            return {"url": await self._tools.provider.upload(upload), **await meter.facts()}
 
     async def _upload_failed(self, generation: Generation, claim: Claim, error: Transient) -> None:
         """Uploads may be repeated, but not for ever: the user waits."""
@@ -174,7 +195,10 @@ class Submitter:
 
         async def write() -> None:
             async with self._tools.store.transaction() as tx:
-                await tx.generations.switch_off(scope, str(error), "provider", for_s=pause_s * self._tools.pace.scale)
+                for_s = pause_s * self._tools.pace.scale
+                since = await tx.generations.switch_off(scope, str(error), "provider", for_s=for_s)
+                if since is not None and self._tools.operators is not None:
+                    await self._tools.operators.stopped(tx, scope, since, str(error))
 
         await insist(write, self._tools.clock, what="provider.stopped")
 
@@ -223,6 +247,8 @@ class Submitter:
                 attempt_id=generation.attempt_id if of_attempt else None,
                 setback=setback,
             )
+            if isinstance(event, TaskCreated) and self._tools.operators is not None:
+                await self._tools.operators.works(tx, generation.model_id)
         log.info(
             "generation.step",
             generation_id=str(generation.id),
@@ -232,9 +258,11 @@ class Submitter:
         )
         return applied.generation
 
-    async def _later(self, generation: Generation, claim: Claim, wait_s: float, *, setback: bool = False) -> None:
+    async def _later(
+        self, generation: Generation, claim: Claim, wait_s: float, *, polled: bool = False, setback: bool = False
+    ) -> None:
         async with self._tools.store.transaction() as tx:
-            await look_later(tx, generation, claim, wait_s, setback=setback)
+            await look_later(tx, generation, claim, wait_s, polled=polled, setback=setback)
 
 
 def _is_fresh(facts: object, now: datetime) -> bool:

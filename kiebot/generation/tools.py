@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from kiebot.clock import Clock
+from kiebot.generation.alarm import Operators
 from kiebot.generation.pace import Pace
 from kiebot.generation.ports import Budget, Provider, Results, UserFiles
 from kiebot.ledger.entries import Millicredits
@@ -42,3 +43,4 @@ class Tools:
     limits: Limits = field(default_factory=Limits)
     pace: Pace = field(default_factory=Pace)
     content_filter: bool = True
+    operators: Operators | None = None

@@ -223,10 +223,10 @@ class Poller:
 
     async def _on_conflict(self, term: Term, conflict: Conflict) -> None:
         """Somebody else polls, or set a webhook. Raises: TermOver, when the lease is not ours any more."""
-        self.stats.conflicts += 1
         log.warning("poller.conflict", reason=str(conflict), term=term.token[:8])
         if not await self._still_ours(term):
             raise TermOver("another replica holds the lease")
+        self.stats.conflicts += 1
         if "webhook" in str(conflict).lower():
             self._is_prepared = False
         self._note_stranger()

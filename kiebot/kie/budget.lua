@@ -2,7 +2,7 @@
 -- KEYS: 1 admitted (call -> milliseconds from which it counts for one window)  2 penalty (how often halved)
 --       3 pause (present = stop)  4 line (turn -> its place)  5 due (turn -> when it was told to come)
 -- ARGV: 1 limit  2 window_ms  3 margin_ms  4 turn  5 since_ms (0: now)   Returns: 0 admitted, else ms to wait.
-local LATE, GONE, FAR, KEPT = 1000, 300000, 15000, 3600000
+local LATE, GONE, FAR, KEPT = 3000, 300000, 15000, 3600000
 local most, window, margin, turn = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -28,6 +28,7 @@ class Knock:
 
     task_id: str | None = None
     is_signed: bool = False
+    stamp: str = ""  # the second that was signed, as it was sent
     refused: str | None = None  # too_large | malformed | unsigned | stale | forged
 
 
@@ -66,7 +67,7 @@ def _signed_knock(key: bytes, ids: tuple[str, ...], timestamp: str, signature: s
     given = signature.encode("utf-8", "replace")
     matches = [i for i in ids if hmac.compare_digest(_signature(key, i, timestamp).encode(), given)]
     if matches:
-        return Knock(matches[0], is_signed=True)
+        return Knock(matches[0], is_signed=True, stamp=timestamp)
     return Knock(refused="forged" if ids else "malformed")
 
 

@@ -10,7 +10,7 @@ from typing import Self
 from urllib.parse import quote
 
 from kiebot import __version__
-from kiebot.errors import KiebotError, OutcomeUnknown, Transient
+from kiebot.errors import KiebotError, OutcomeUnknown, Permanent, Transient
 from kiebot.generation.ports import Submission, TaskReport, Upload
 from kiebot.kie import wire
 from kiebot.kie.exchange import Answer, AnswerLost, NotSent, exchange, new_http_client
@@ -118,6 +118,20 @@ class KieProvider:
         if balance is None:
             raise Transient("credit: the balance is not a number")
         return balance
+
+    async def catalogue(self, path: str = "") -> object:
+        """The data of one of the /models calls; `path` follows that word. The caller keeps to one call a second.
+
+        Raises: Transient, RateLimited, AccountStopped; Permanent, for a model that KIE does not know.
+        """
+        url = f"{self._api_url}/api/v1/models{quote(path)}"
+        answer = await self._ask("models", "GET", url, self._deadlines.query_s)
+        envelope = self._question_envelope("models", answer)
+        if envelope.code == 404:
+            raise Permanent(f"models{path}: not known", code="unknown_model")
+        if envelope.code != 200:
+            raise query_error(envelope.code, envelope.text, retry_after_s=answer.retry_after_s)
+        return envelope.data
 
     async def download_url(self, url: str) -> str:
         """A link to one of KIE's result files that a browser may open, alive for 20 minutes.

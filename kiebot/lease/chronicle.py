@@ -1,11 +1,10 @@
-"""What happened to the lease: one log line and one callback per transition, and counts for metrics and `status`."""
+"""What happened to the lease: one log line and one callback per transition, and counts for metrics."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import structlog
@@ -46,6 +45,7 @@ class Transition:
 
     detail: the Sign of a seizure, or more about an End. previous: the replica that held it before, if it was seen.
     leaderless_s: for a grant, at most how long nobody held it: since that replica was last seen alive.
+    epoch: for an End, of the fence taken under this term; None, when it came to none.
     """
 
     kind: str
@@ -54,7 +54,11 @@ class Transition:
     detail: str = ""
     previous: str = ""
     leaderless_s: float | None = None
-    at: datetime | None = None
+    epoch: int | None = None
+
+    @property
+    def is_beginning(self) -> bool:
+        return self.kind in ("acquired", "seized")
 
 
 @dataclass(slots=True)
@@ -80,7 +84,6 @@ class Standing:
     trusted_s: float
     store_reachable: bool
     counts: LeaseCounts
-    last_change: Transition | None  # that this replica took part in
 
 
 class Chronicle:
@@ -98,7 +101,6 @@ class Chronicle:
         self._unreachable_since: float | None = None
         self._detail = ""
         self._seizure: tuple[str, Sign] | None = None  # the token seized with, and what gave the dead holder away
-        self._last: Transition | None = None
 
     def acquired(self, term: Term, *, waited_s: float, previous: str, leaderless_s: float | None) -> None:
         self._detail = ""
@@ -134,8 +136,9 @@ class Chronicle:
         self._counts.ended[end] += 1
         say = self._log.warning if end.is_loss else self._log.info
         event = "lease.lost" if end.is_loss else "lease.released"
-        say(event, reason=str(end), detail=self._detail, term=term.token[:8], held_s=round(held_s, 3))
-        self._tell(Transition(str(end), term.token, held_s, self._detail, self._replica))
+        facts = {"epoch": term.epoch, "term": term.token[:8], "held_s": round(held_s, 3)}
+        say(event, reason=str(end), detail=self._detail, **facts)
+        self._tell(Transition(str(end), term.token, held_s, self._detail, self._replica, epoch=term.epoch))
 
     def unreachable(self, error: StoreUnreachable) -> None:
         self._counts.store_errors += 1
@@ -159,10 +162,8 @@ class Chronicle:
             trusted_s=term.remaining() if term else 0.0,
             store_reachable=self._unreachable_since is None,
             counts=self._counts,
-            last_change=self._last,
         )
 
     def _tell(self, transition: Transition) -> None:
-        self._last = replace(transition, at=self._clock.now())
         if self._on_transition is not None:
-            self._on_transition(self._last)
+            self._on_transition(transition)

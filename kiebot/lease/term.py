@@ -118,6 +118,7 @@ class Term:
         self._ended = False
         self._deadlines = self._trusted(lease, asked_at)
         self.began_at = lease.sent_at
+        self.epoch: int | None = None  # of its fence, told by the work when it has taken one; nothing here relies on it
 
     @property
     def lease(self) -> Lease:

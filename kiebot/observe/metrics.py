@@ -22,6 +22,7 @@ from kiebot import __version__
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 QUICK_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+HANDOVER_S = (*QUICK_S, 15.0, 30.0)  # a lease lives for ten seconds: what a host's loss costs lies beyond
 CALL_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 GENERATION_S = (1.0, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0)
 
@@ -96,7 +97,7 @@ class Metrics:
             "lease_seizures_total", "terms taken from a holder judged dead, by what gave it away", ["sign"]
         )
         self.lease_handover_seconds = self._histogram(
-            "lease_handover_seconds", "from the last look that saw a holder alive until this replica had it", QUICK_S
+            "lease_handover_seconds", "from the last look that saw a holder alive until this replica had it", HANDOVER_S
         )
         self.lease_store_errors = self._counter("lease_store_errors_total", "calls the lease's store gave no answer to")
         self.fenced_writes = self._counter("fenced_writes_total", "writes refused because another term has the fence")
@@ -142,6 +143,23 @@ class Metrics:
             ["provider", "outcome"],
         )
         self.refunds = self._counter("refunds_total", "steps of refunds: opened, later, done, refused", ["outcome"])
+        self.payments_uncredited = self._asked(
+            "payments_uncredited",
+            "payments in a provider's books and never booked here, once a day by the holder",
+        )
+        self.payment_differences = self._asked(
+            "payment_differences", "every difference between a provider's books and ours, once a day by the holder"
+        )
+        self.margin_credits = self._asked(
+            "margin_credits", "what users paid less what KIE took in seven days, once a day by the holder"
+        )
+        self.models_at_a_loss = self._asked(
+            "models_at_a_loss",
+            "models that cost more than they brought in seven days, once a day by the holder",
+        )
+        self.books_compared_timestamp_seconds = self._asked(
+            "books_compared_timestamp_seconds", "Unix time at which this replica last laid the books side by side"
+        )
         self.ledger_broken = self._asked(
             "ledger_broken", "invariants of the money found broken when last checked; anything above 0 is an alarm"
         )
@@ -154,7 +172,17 @@ class Metrics:
         self.kie_request_seconds = self._histogram(
             "kie_request_seconds", "how long KIE took to answer", CALL_S, ["endpoint"]
         )
+        self.callbacks = self._counter(
+            "callbacks_total",
+            "KIE's callbacks: taken, replayed, later, unknown (no such attempt), or why they were refused: "
+            "forged, stale, unsigned, malformed, too_large",
+            ["outcome"],
+        )
         self.kie_credits = self._asked("kie_credits", "credits left on the KIE account, when last asked")
+        self.provider_stopped = self._asked(
+            "provider_stopped", "1 while nothing is made, by KIE's or an admin's word, of the cluster; else 0"
+        )
+        self.models_off = self._asked("models_off", "models switched off by KIE or an admin, of the cluster")
         self.telegram_requests = self._counter(
             "telegram_requests_total", "requests to Telegram other than getUpdates", ["method", "outcome"]
         )

@@ -27,6 +27,10 @@ class PaymentProvider(Protocol):
         """Every payment and refund in the provider's books, oldest first."""
         ...
 
+    def payment_of(self, line: StatementLine, language: str) -> Payment:
+        """What a payment in its books bought. `language`: of the receipt, when the line does not say."""
+        ...
+
 
 class Verdicts(Protocol):
     """Answers a pre-checkout question. Raises what PaymentProvider raises; Permanent: it was too late."""

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from kiebot.clock import Clock
-from kiebot.payments.credit import Terms, credit, stars_payment
-from kiebot.payments.model import STARS_CURRENCY, Paid, RefundState, StatementLine
+from kiebot.payments.credit import credit
+from kiebot.payments.model import Paid, RefundState, StatementLine
 from kiebot.payments.ports import PaymentProvider, Words
 from kiebot.payments.refunds import book_refund_made_elsewhere
 from kiebot.store import Store
@@ -55,12 +55,11 @@ class Reconciliation:
     """`language`: of the receipt, when the invoice does not say."""
 
     def __init__(
-        self, store: Store, provider: PaymentProvider, words: Words, terms: Terms, clock: Clock, language: str = "en"
+        self, store: Store, provider: PaymentProvider, words: Words, clock: Clock, language: str = "en"
     ) -> None:
         self._store = store
         self._provider = provider
         self._words = words
-        self._terms = terms
         self._clock = clock
         self._language = language
 
@@ -124,15 +123,7 @@ class Reconciliation:
         report.differences.append(_difference(Finding.REFUND_NEVER_SEEN, line, is_mended=is_mended))
 
     async def _credit(self, line: StatementLine) -> None:
-        payment = stars_payment(
-            self._terms,
-            charge_id=line.charge_id,
-            user_id=line.user_id,
-            amount=line.amount,
-            currency=STARS_CURRENCY,
-            payload=line.payload,
-            language=self._language,
-        )
+        payment = self._provider.payment_of(line, self._language)
         async with self._store.transaction() as tx:
             draft = await credit(tx, payment, self._words)
             await tx.outbox.add_all([draft] if draft else [], None)

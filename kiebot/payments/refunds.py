@@ -14,7 +14,8 @@ from kiebot.errors import OutcomeUnknown, Permanent, Refused, Transient
 from kiebot.insist import insist
 from kiebot.observe.metrics import METRICS
 from kiebot.payments.model import STARS, Payment, Refund, RefundState
-from kiebot.payments.ports import PaymentProvider, Words
+from kiebot.payments.ports import Words
+from kiebot.payments.providers import Providers
 from kiebot.store import Store, Tx
 from kiebot.wakeups import Repay, unique
 
@@ -65,19 +66,19 @@ async def book_refund_made_elsewhere(
 class Refunds:
     """Carries refunds out. Every step may be repeated, anywhere."""
 
-    def __init__(self, store: Store, provider: PaymentProvider, words: Words, clock: Clock) -> None:
+    def __init__(self, store: Store, providers: Providers, words: Words, clock: Clock) -> None:
         self._store = store
-        self._provider = provider
+        self._providers = providers
         self._words = words
         self._clock = clock
 
-    async def refund(self, charge_id: str, actor: str, reason: str) -> Refund:
+    async def refund(self, charge_id: str, actor: str, reason: str, *, provider: str = STARS) -> Refund:
         """Decide and ask at once; the refund as it stands then: done, refused, or open to be tried again by a replica.
 
         Raises: Refused, as request_refund; Transient, when the store is away.
         """
         async with self._store.transaction() as tx:
-            asked = await request_refund(tx, charge_id, actor=actor, reason=reason, provider=self._provider.name)
+            asked = await request_refund(tx, charge_id, actor=actor, reason=reason, provider=provider)
             tx.wakeups.clear()  # asked right here
         if asked.state is RefundState.OPEN:
             await self.advance(asked.id, is_urgent=True)
@@ -91,7 +92,7 @@ class Refunds:
         if refund is None:
             return
         try:
-            await self._provider.pay_back(refund.user_id, refund.charge_id)
+            await self._providers.named(refund.provider).pay_back(refund.user_id, refund.charge_id)
         except (Transient, OutcomeUnknown) as error:
             await self._write("refund.later", partial(self._later, refund, error))
         except Permanent as error:

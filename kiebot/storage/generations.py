@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kiebot.admin.model import EVERYTHING
 from kiebot.generation.model import Ahead, Artifact, AttemptState, Claim, Deferred, Generation, Order, Quoted, State
 from kiebot.storage.claims import takeable
+from kiebot.storage.switches import STEADY_S
 
 _COLUMNS = """
     id, number, user_id, chat_id, model_id, inputs, language, state, cost_millicredits, price_millicredits,
@@ -91,8 +94,17 @@ _MODEL_OFF = text("SELECT 1 FROM model_switches WHERE model_id = :id AND (until 
 _SWITCH_OFF = text("""
     INSERT INTO model_switches (model_id, reason, actor, until)
     VALUES (:id, :reason, :actor, now() + make_interval(secs => :for_s))
-    ON CONFLICT (model_id) DO UPDATE SET reason = excluded.reason, actor = excluded.actor, until = excluded.until
+    ON CONFLICT (model_id) DO UPDATE SET reason = excluded.reason, actor = excluded.actor, until = excluded.until,
+        off_since = CASE
+            WHEN model_switches.until < now() - interval '1 hour' THEN now() ELSE model_switches.off_since END
     WHERE model_switches.until IS NOT NULL
+    RETURNING off_since
+""")
+# In a pause only calls that were under way before it are answered: they say nothing of what comes after it.
+_END_STOPS = text("""
+    DELETE FROM model_switches
+    WHERE model_id IN (:everything, :id) AND actor = 'provider' AND until < now() - make_interval(secs => :steady_s)
+    RETURNING model_id, off_since
 """)
 _UPLOADS = text("UPDATE generations SET uploads = CAST(:uploads AS jsonb) WHERE id = :id")
 _OPEN_ATTEMPT = text("""
@@ -259,10 +271,17 @@ class GenerationRepository:
     async def model_is_off(self, model_id: str) -> bool:
         return await self._connection.scalar(_MODEL_OFF, {"id": model_id}) is not None
 
-    async def switch_off(self, model_id: str, reason: str, actor: str, *, for_s: float) -> None:
-        """Off for a while. A switch that an operator set without an end stays as it is."""
+    async def switch_off(self, model_id: str, reason: str, actor: str, *, for_s: float) -> datetime | None:
+        """Off for a while; since when it is, pauses that follow one another being one stop. A switch that an operator
+        set without an end stays as it is: None."""
         facts = {"id": model_id, "reason": reason[:300], "actor": actor, "for_s": for_s}
-        await self._connection.execute(_SWITCH_OFF, facts)
+        since: datetime | None = await self._connection.scalar(_SWITCH_OFF, facts)
+        return since
+
+    async def end_stops(self, model_id: str) -> list[tuple[str, datetime]]:
+        """A task of this model was made: the provider's stops that it disproves are forgotten, and returned."""
+        facts = {"id": model_id, "everything": EVERYTHING, "steady_s": STEADY_S}
+        return [(row.model_id, row.off_since) for row in await self._connection.execute(_END_STOPS, facts)]
 
     async def set_uploads(self, generation_id: UUID, uploads: Mapping[str, object]) -> None:
         await self._connection.execute(_UPLOADS, {"id": generation_id, "uploads": json.dumps(dict(uploads))})

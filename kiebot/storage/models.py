@@ -82,6 +82,19 @@ lease_beats = Table(  # of lease/postgres.py: the lock itself is an advisory one
     _at("rung_at"),  # the doorbell: whoever sets it back to none has heard the ring
 )
 
+terms = Table(  # the last ones, for operators: what a replica says of its term outlives it here
+    "terms",
+    metadata,
+    Column("token", Text, primary_key=True),
+    Column("bot_id", BigInteger, nullable=False),
+    Column("replica", Text, nullable=False),
+    _at("began_at", nullable=False),
+    Column("sign", Text, nullable=False, server_default=""),  # of the previous holder's death, when it was seized
+    Column("previous", Text, nullable=False, server_default=""),
+    _at("ended_at"),  # none: it goes on, or its holder could not say
+    Column("reason", Text, nullable=False, server_default=""),
+)
+
 inbox = Table(
     "inbox",
     metadata,
@@ -137,6 +150,8 @@ users = Table(
     _at("seen_at", now=True),
     _at("blocked_bot_at"),
     _at("banned_at"),
+    Column("hides_media", Boolean, nullable=False, server_default=text("false")),  # behind a spoiler
+    Column("wants_files", Boolean, nullable=False, server_default=text("false")),  # not as pictures and videos
 )
 
 drafts = Table(

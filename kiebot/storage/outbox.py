@@ -48,7 +48,23 @@ _LATER = text("""
         attempts = attempts - :free_try, reason = :reason
     WHERE id = :id AND claimed_by = :owner AND sent_at IS NULL
 """)
-_MOVE_CHAT = text("UPDATE outbox SET chat_id = :to_chat WHERE chat_id = :from_chat AND sent_at IS NULL")
+# Message ids are a chat's own: in the new one the old ones name other messages, or none. Works first and in one order,
+# as every other writer takes them.
+_MOVE_CHAT = (
+    text("""
+        UPDATE generations SET chat_id = :to_chat WHERE id IN (
+            SELECT id FROM generations WHERE chat_id = :from_chat AND finished_at IS NULL ORDER BY id FOR UPDATE
+        )
+    """),
+    text("""
+        UPDATE outbox SET chat_id = :to_chat, payload = payload - 'edit'
+        WHERE chat_id = :from_chat AND sent_at IS NULL AND buried_at IS NULL
+    """),
+    text("""
+        UPDATE cards SET chat_id = :to_chat, message_id = NULL
+        WHERE chat_id = :from_chat AND (NOT is_gone OR wanted_version > sent_version)
+    """),
+)
 _BURY = text("""
     WITH gone AS (
         UPDATE outbox SET buried_at = now(), reason = :reason, claimed_by = NULL
@@ -113,8 +129,9 @@ class OutboxRepository:
         await self._connection.execute(_BURY, {"id": row_id, "owner": owner, "reason": reason[:300]})
 
     async def move_chat(self, from_chat: int, to_chat: int) -> None:
-        """A group became a supergroup: what waits for it goes to the new id."""
-        await self._connection.execute(_MOVE_CHAT, {"from_chat": from_chat, "to_chat": to_chat})
+        """A group became a supergroup: what waits for it goes to the new id, open works and their cards too."""
+        for statement in _MOVE_CHAT:
+            await self._connection.execute(statement, {"from_chat": from_chat, "to_chat": to_chat})
 
     async def left_behind(self, chat_id: int) -> int | None:
         """The id of the chat's head when it could be sent now and nobody does: its wake-up came while we sent."""
@@ -138,7 +155,8 @@ _CLAIM_CARD = text(f"""
     RETURNING generation_id, chat_id, message_id, wanted_version, sent_version, is_gone
 """)
 _CARD_SENT = text("""
-    UPDATE cards SET sent_version = greatest(sent_version, :version), message_id = coalesce(:message_id, message_id),
+    UPDATE cards SET sent_version = greatest(sent_version, :version),
+        message_id = CASE WHEN chat_id = :chat_id THEN coalesce(:message_id, message_id) ELSE message_id END,
         claimed_by = NULL, claimed_at = NULL, next_at = now() + make_interval(secs => :quiet_s)
     WHERE generation_id = :generation_id AND claimed_by = :owner
     RETURNING wanted_version > sent_version
@@ -179,6 +197,7 @@ class CardRepository:
         """This version stands. True when a newer one is wanted by now; no edit goes out for `quiet_s` seconds."""
         facts = {
             "generation_id": card.generation_id,
+            "chat_id": card.chat_id,
             "owner": owner,
             "version": card.wanted_version,
             "message_id": message_id,

@@ -25,6 +25,7 @@ _ADD = text("""
     ON CONFLICT (provider, charge_id) DO NOTHING RETURNING charge_id
 """)
 _GET = text(f"SELECT {_PAYMENT} FROM payments p WHERE p.provider = :provider AND p.charge_id = :charge_id")
+_OF_CHARGE = text(f"SELECT {_PAYMENT} FROM payments p WHERE p.charge_id = :charge_id ORDER BY p.provider")
 _OF_USER = text(f"""
     SELECT {_PAYMENT}, p.recorded_at, r.state FROM payments p {_STANDING}
     WHERE p.user_id = :user_id ORDER BY p.recorded_at DESC LIMIT :most
@@ -76,6 +77,10 @@ class PaymentRepository:
     async def get(self, provider: str, charge_id: str) -> Payment | None:
         row = (await self._connection.execute(_GET, {"provider": provider, "charge_id": charge_id})).one_or_none()
         return None if row is None else Payment(*row)
+
+    async def of_charge(self, charge_id: str) -> list[Payment]:
+        """Whoever took it: a charge's name is unique with each provider only."""
+        return [Payment(*row) for row in await self._connection.execute(_OF_CHARGE, {"charge_id": charge_id})]
 
     async def of_user(self, user_id: int, *, most: int) -> list[Paid]:
         """Newest first."""

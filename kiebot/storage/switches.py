@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kiebot.admin.model import EVERYTHING, Switch
 from kiebot.wakeups import Advance, RefreshCard, Wakeup
 
+STEADY_S = 120.0  # without a pause for so long, the provider works again
 MOST_WAKEUPS = 100  # sweepers find the rest
 
 _OFF = text("""
@@ -23,6 +24,11 @@ _TURN_OFF = text("""
     SET reason = excluded.reason, actor = excluded.actor, until = NULL, off_since = now()
     WHERE model_switches.until IS NOT NULL
     RETURNING model_id
+""")
+# A stop is told while its pauses follow one another, with the time between them in which one call is tried.
+_STOPPED = text("""
+    SELECT count(*) FILTER (WHERE model_id = :everything), count(*) FILTER (WHERE model_id <> :everything)
+    FROM model_switches WHERE until IS NULL OR until > now() - make_interval(secs => :steady_s)
 """)
 _TURN_ON = text("""
     DELETE FROM model_switches WHERE model_id = :id RETURNING until IS NULL OR until > now()
@@ -63,6 +69,12 @@ class SwitchRepository:
     async def turn_on(self, model_id: str) -> bool:
         """On, whoever switched it off. False: it is on."""
         return bool(await self._connection.scalar(_TURN_ON, {"id": model_id}))
+
+    async def stopped(self) -> tuple[int, int]:
+        """1 while everything is off, else 0; how many single models are off. By admins and by the provider."""
+        facts = {"everything": EVERYTHING, "steady_s": STEADY_S}
+        everything, single = (await self._connection.execute(_STOPPED, facts)).one()
+        return everything, single
 
     async def hurry(self, model_id: str) -> Sequence[Wakeup]:
         """What waits for this switch may go on now."""

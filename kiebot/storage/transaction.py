@@ -21,6 +21,7 @@ from kiebot.storage.reckoning import ReckoningRepository
 from kiebot.storage.statistics import StatisticsRepository
 from kiebot.storage.sweeps import SweepRepository
 from kiebot.storage.switches import SwitchRepository
+from kiebot.storage.terms import TermRepository
 from kiebot.storage.users import DraftRepository, UserRepository
 from kiebot.wakeups import Queue, Wakeup
 
@@ -98,6 +99,10 @@ class Transaction:
     @cached_property
     def sweeps(self) -> SweepRepository:
         return SweepRepository(self.connection)
+
+    @cached_property
+    def terms(self) -> TermRepository:
+        return TermRepository(self.connection)
 
     @cached_property
     def replicas(self) -> ReplicaRepository:

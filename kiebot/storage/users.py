@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kiebot.admin.model import Person
-from kiebot.people import DraftRow, User
+from kiebot.people import DraftRow, User, Wishes
 
 _SEEN = text("""
     INSERT INTO users (id, first_name, language) VALUES (:id, :first_name, :language)
@@ -18,6 +19,8 @@ _SEEN = text("""
     RETURNING id, first_name, language, xmax = 0 AS is_new, banned_at
 """)
 _LANGUAGE = text("UPDATE users SET language = :language, language_chosen = true WHERE id = :id")
+_WISHES = text("SELECT hides_media, wants_files FROM users WHERE id = :id")
+_WISH = text("UPDATE users SET hides_media = :hides_media, wants_files = :wants_files WHERE id = :id")
 _BLOCKED = text("UPDATE users SET blocked_bot_at = now() WHERE id = :id")
 _FIND = text("""
     SELECT id, first_name, language, created_at, seen_at, blocked_bot_at, banned_at FROM users WHERE id = :id
@@ -51,6 +54,13 @@ class UserRepository:
 
     async def choose_language(self, user_id: int, language: str) -> None:
         await self._connection.execute(_LANGUAGE, {"id": user_id, "language": language})
+
+    async def wishes(self, user_id: int) -> Wishes:
+        row = (await self._connection.execute(_WISHES, {"id": user_id})).one_or_none()
+        return Wishes() if row is None else Wishes(*row)
+
+    async def wish(self, user_id: int, wishes: Wishes) -> None:
+        await self._connection.execute(_WISH, {"id": user_id, **asdict(wishes)})
 
     async def blocked_bot(self, user_id: int) -> None:
         await self._connection.execute(_BLOCKED, {"id": user_id})

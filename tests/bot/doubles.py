@@ -15,7 +15,7 @@ from kiebot.errors import KeyReused
 from kiebot.intake.lanes import LaneClaim, Waiting
 from kiebot.ledger.entries import Millicredits
 from kiebot.payments.model import Paid, Payment, Refund, RefundState
-from kiebot.people import DraftRow, User
+from kiebot.people import DraftRow, User, Wishes
 from kiebot.store import ConfirmationRows, LetterRows, StatisticsRows, WorkRows
 from kiebot.wakeups import Deliver, Drain, Wakeup
 from tests.bot.tables import NOW, NotKept, Tables
@@ -157,6 +157,12 @@ class FakeUsers:
         self._tx.tables.users[user_id] = replace(self._tx.tables.users[user_id], language=language)
         self._tx.tables.chosen.add(user_id)
 
+    async def wishes(self, user_id: int) -> Wishes:
+        return self._tx.tables.wishes.get(user_id, Wishes())
+
+    async def wish(self, user_id: int, wishes: Wishes) -> None:
+        self._tx.tables.wishes[user_id] = wishes
+
     async def blocked_bot(self, user_id: int) -> None:
         self._tx.tables.blocked.add(user_id)
 
@@ -181,6 +187,9 @@ class FakeSwitches:
         raise NotKept
 
     async def turn_on(self, model_id: str) -> bool:
+        raise NotKept
+
+    async def stopped(self) -> tuple[int, int]:
         raise NotKept
 
     async def hurry(self, model_id: str) -> Sequence[Wakeup]:
@@ -224,6 +233,9 @@ class FakePayments:
 
     async def get(self, provider: str, charge_id: str) -> Payment | None:
         return self._tx.tables.payments.get((provider, charge_id))
+
+    async def of_charge(self, charge_id: str) -> list[Payment]:
+        return [each for each in self._tx.tables.payments.values() if each.charge_id == charge_id]
 
     async def of_user(self, user_id: int, *, most: int) -> list[Paid]:
         mine = [Paid(each, NOW) for each in self._tx.tables.payments.values() if each.user_id == user_id]

@@ -10,7 +10,7 @@ from kiebot.delivery.outbox import Draft
 from kiebot.generation.model import Artifact, Generation
 from kiebot.ledger.entries import Balance, Posting
 from kiebot.payments.model import Payment
-from kiebot.people import DraftRow, User
+from kiebot.people import DraftRow, User, Wishes
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 
@@ -30,6 +30,7 @@ class Tables:
     outbox: list[Draft] = field(default_factory=list)
     cards: dict[UUID, tuple[int, int | None]] = field(default_factory=dict)
     users: dict[int, User] = field(default_factory=dict)
+    wishes: dict[int, Wishes] = field(default_factory=dict)
     chosen: set[int] = field(default_factory=set)
     blocked: set[int] = field(default_factory=set)
     drafts: dict[tuple[int, int], DraftRow] = field(default_factory=dict)

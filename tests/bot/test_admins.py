@@ -272,7 +272,7 @@ async def test_a_payment_goes_back_by_a_button_of_its_payers_card_once(desk: Des
     assert [type(each) for each in desk.queue.wakeups] == [Repay]
     assert await desk.scalar("SELECT actor FROM refunds WHERE charge_id = :charge", charge=charge) == "admin:900"
     done = [line for line in await desk.audit() if line[1] == "payment.refund"]
-    facts = {"user": BORIS, "stars": 25, "millicredits": 25_000, "reason": ""}
+    facts = {"provider": STARS, "user": BORIS, "stars": 25, "millicredits": 25_000, "reason": ""}
     assert done == [("admin:900", "payment.refund", charge, facts)]
     await admin.says(f"/refund {charge} once more")
     await admin.presses_word("y1:")

@@ -9,6 +9,7 @@ from kiebot.bot.application import BotHandler
 from kiebot.bot.menu import commands, menus
 from kiebot.generation.catalog import kinds
 from kiebot.generation.tools import Limits
+from kiebot.people import Wishes
 from kiebot.texts import LANGUAGES
 from tests.bot.doubles import FakeTx
 from tests.bot.people import BOT_ID, SETTINGS, Phone
@@ -40,7 +41,7 @@ async def test_the_menu_leads_to_every_screen_and_back(anna: Phone) -> None:
         await anna.presses_word(f"k1:{kind.id}:0")
         assert anna.screen.id == home.id  # pages replace one another
         await anna.presses_word("n1:home")
-    for place in ("n1:balance", "h1:p:0", "n1:help", "n1:language"):
+    for place in ("n1:balance", "h1:p:0", "n1:help", "n1:language", "n1:settings"):
         await anna.presses_word(place)
         await anna.presses_word("n1:home")
         assert anna.screen.id == home.id
@@ -60,6 +61,18 @@ async def test_a_chosen_language_outlives_telegrams_own(anna: Phone) -> None:
     assert "Что сделаем" in anna.screen.text
     await anna.says("/help")
     assert CYRILLIC.search(anna.screen.text)
+
+
+async def test_how_results_arrive_is_chosen_and_kept(anna: Phone) -> None:
+    await anna.says("/settings")
+    await anna.presses_word("behind a spoiler")
+    await anna.presses_word("Send as file")
+    assert anna.tx.tables.wishes[anna.user_id] == Wishes(hides_media=True, wants_files=True)
+    assert [anna.button(name).text[0] for name in ("behind a spoiler", "Send as file")] == ["✅", "✅"]
+    await anna.presses_word("behind a spoiler")
+    await anna.says("/settings")
+    assert [anna.button(name).text[0] for name in ("behind a spoiler", "Send as file")] == ["⬜", "✅"]
+    assert anna.tx.tables.wishes[anna.user_id] == Wishes(wants_files=True)
 
 
 async def test_a_link_opens_its_model_and_a_dead_link_says_so(anna: Phone) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -115,8 +116,12 @@ class FakeGenerations:
     async def model_is_off(self, model_id: str) -> bool:
         return model_id in self._tx.tables.off
 
-    async def switch_off(self, model_id: str, reason: str, actor: str, *, for_s: float) -> None:
+    async def switch_off(self, model_id: str, reason: str, actor: str, *, for_s: float) -> datetime | None:
         self._tx.tables.off.add(model_id)
+        return None
+
+    async def end_stops(self, model_id: str) -> list[tuple[str, datetime]]:
+        raise NotKept
 
     async def claim(self, generation_id: UUID, owner: UUID) -> Generation | None:
         raise NotKept

@@ -11,6 +11,7 @@ from tests.chaos.rig import Rig
 
 RELEASED_S = 15.0
 AIMS = 5
+_EXPIRED_S = 0.005  # until then the old lease still stands, and nobody seems to be missing
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,20 @@ async def cut_off(rig: Rig) -> Takeover:
     return Takeover(victim, poll.process, poll.at - at)
 
 
-async def clock_steps_back(rig: Rig, lease_key: str) -> Takeover:
+async def clock_steps_forward(rig: Rig) -> float:
+    """The lease runs out before its time, as after a step of the store's clock; nobody is lost. Since when."""
+    await rig.redis.pexpire(rig.lease_key, 1)
+    await asyncio.sleep(_EXPIRED_S)
+    return time.time() - _EXPIRED_S
+
+
+async def clock_steps_back(rig: Rig) -> Takeover:
     """The holder is lost and the store shows its lease for another hour, as after a step of its host's clock."""
     victim = await rig.holder()
     rig.victims.add(victim)
     mark, at = rig.mark(), time.time()
     rig.doors[victim].falls_silent()
-    await rig.redis.pexpire(lease_key, 3_600_000)
+    await rig.redis.pexpire(rig.lease_key, 3_600_000)
     poll = await rig.next_poll(mark, 2 * rig.ttl_s + RELEASED_S, other_than=victim)
     return Takeover(victim, poll.process, poll.at - at)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from kiebot.payments.model import STARS
 from kiebot.payments.refunds import request_refund
 from tests.crashpoints.stage import (
     Stage,
@@ -84,7 +85,9 @@ async def _telegram_tells(stage: Stage) -> None:
 
 
 async def _refunds_elsewhere(stage: Stage) -> None:
-    await stage.beside.adapters.stars.pay_back(stage.anna.user_id, str(stage.payments[-1].charge_id))
+    await stage.beside.adapters.payment_providers.named(STARS).pay_back(
+        stage.anna.user_id, str(stage.payments[-1].charge_id)
+    )
     await stage.pump()
     await presses_create(stage)
 

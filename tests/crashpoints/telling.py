@@ -133,6 +133,13 @@ async def _in_a_group(stage: Stage) -> None:
     await presses_create(stage)
 
 
+async def _card_in_a_group_that_moved(stage: Stage) -> None:
+    """The card was to stand in a group, which has become this very chat."""
+    group = stage.world.tg.group(-stage.anna.user_id, members=[stage.anna], kind="group")
+    group.chat.migrated_to = stage.anna.user_id
+    await presses_create(stage)
+
+
 TELLING = (
     Story("album", "[[sim:urls=3]]"),
     Story("album whose text is late", "[[sim:urls=3]]", before=telegram(("sendMessage", _IN_TROUBLE))),
@@ -204,6 +211,11 @@ TELLING = (
     Story("cut off while it claims a lane", before=postgres("lanes", "UPDATE", is_slow(1)), act=cut_off_in_a_statement),
     Story("a group that moved", moves=_in_a_group),
     Story("a flood", earlier=_with_a_result, moves=_floods),
+    Story(
+        "a card in a group that moved",
+        moves=_card_in_a_group_that_moved,
+        before=postgres("cards", "INSERT", "NEW.chat_id := -NEW.chat_id; NEW.message_id := NULL"),
+    ),
     Story("nonsense", moves=_nonsense, buries=("update",)),
     Story("a mistake of the bot's", moves=sending("/help"), before=postgres("outbox", "INSERT", fails(1))),
     Story(

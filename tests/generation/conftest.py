@@ -29,14 +29,26 @@ from kiebot.wakeups import Advance, Wakeup
 ANNA = 7
 
 
+def an_order(model_id: str = "z-image", key: str | None = None, **inputs: object) -> Order:
+    model = model_by_id(model_id)
+    assert model is not None
+    filled = {"prompt": "a cat on a tram", **inputs}
+    priced = quote(model, filled, markup=2)
+    quoted = Quoted(priced.cost_millicredits, priced.price_millicredits, priced.is_maximum)
+    return Order(uuid4(), key or str(uuid4()), ANNA, 70, model_id, filled, quoted, "en")
+
+
 class Unlimited:
-    """A budget that never makes anybody wait, and remembers refusals."""
+    """A budget that makes nobody wait unless told so, and remembers refusals."""
 
     def __init__(self) -> None:
         self.refusals = 0
         self.events: list[str] = []
+        self.waits: list[float] = []  # told before anybody is let through
 
     async def take(self, turn: str, since: datetime | None = None) -> float:
+        if self.waits:
+            return self.waits.pop(0)
         self.events.append("let through")
         return 0.0
 
@@ -96,12 +108,7 @@ class Rig:
             await tx.ledger.grant(f"g{uuid4()}", ANNA, credits * 1000, reason="test", actor="test")
 
     async def order(self, model_id: str = "z-image", key: str | None = None, **inputs: object) -> Generation:
-        model = model_by_id(model_id)
-        assert model is not None
-        filled = {"prompt": "a cat on a tram", **inputs}
-        priced = quote(model, filled, markup=2)
-        quoted = Quoted(priced.cost_millicredits, priced.price_millicredits, priced.is_maximum)
-        order = Order(uuid4(), key or str(uuid4()), ANNA, 70, model_id, filled, quoted, "en")
+        order = an_order(model_id, key, **inputs)
         async with self.database.transaction() as tx:
             return await accept(tx, order, self.tools.limits)
 
@@ -120,6 +127,15 @@ class Rig:
                 return found
             await self.tools.clock.sleep(0.01)
         raise AssertionError(f"{found.state} after {tries} steps")
+
+    async def is_due(self, generation_id: UUID) -> None:
+        """As if its time had come."""
+        from sqlalchemy import text
+
+        async with self.database.engine.begin() as connection:
+            await connection.execute(
+                text("UPDATE generations SET due_at = now() WHERE id = :id"), {"id": generation_id}
+            )
 
     async def balance(self) -> tuple[int, int]:
         async with self.database.transaction() as tx:

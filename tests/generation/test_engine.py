@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import pytest
 
-from kiebot.errors import Refused
-from kiebot.generation.model import State
-from kiebot.generation.service import cancel
+from kiebot.errors import KeyReused, Refused
+from kiebot.generation.model import Quoted, State
+from kiebot.generation.service import accept, cancel
 from kiebot.generation.tools import Limits
-from tests.generation.conftest import ANNA, Rig, Unlimited
+from tests.generation.conftest import ANNA, Rig, Unlimited, an_order
 
 
 async def test_a_generation_is_held_made_captured_and_its_result_decided(rig: Rig) -> None:
@@ -56,6 +56,23 @@ async def test_a_lost_answer_is_never_submitted_again_and_the_money_goes_back(ri
     assert await rig.balance() == (10_000, 0)
     assert len(rig.kie.tasks) == 1
     assert await rig.told(generation.id) == ["failed:answer_lost"]
+    await rig.books_are_right()
+
+
+async def test_a_press_that_is_repeated_buys_once_and_one_key_for_two_orders_is_a_bug(rig: Rig) -> None:
+    await rig.grant(100)
+    first = await rig.order(key="press", image_size=1.0)
+    assert (await rig.order(key="press", image_size=1.0)).id == first.id
+    for other in ({"image_size": 2.0}, {"model_id": "qwen/text-to-image"}):
+        with pytest.raises(KeyReused):
+            await rig.order(key="press", **other)
+    dearer = replace(an_order(key="press", image_size=1.0), quote=Quoted(800, 1610))
+    stranger = replace(an_order(key="press", image_size=1.0), user_id=8)
+    for order in (dearer, stranger):
+        with pytest.raises(KeyReused):
+            async with rig.database.transaction() as tx:
+                await accept(tx, order, rig.tools.limits)
+    assert await rig.balance() == (98_400, 1600)
     await rig.books_are_right()
 
 
@@ -212,6 +229,25 @@ async def test_a_users_picture_is_uploaded_and_its_address_is_not_telegrams(rig:
     assert rig.files.opened == 1
 
 
+async def test_who_waits_for_a_slot_asks_ever_more_seldom_and_is_woken_when_one_comes_free(rig: Rig) -> None:
+    """A user's many works must not cost the more the longer they wait."""
+    rig.tools = replace(rig.tools, limits=Limits(running=1, open=20))
+    await rig.grant(100)
+    first, second = await rig.order(), await rig.order()
+    await rig.engine.advance(first.id)
+    waits = []
+    for _ in range(8):
+        await rig.is_due(second.id)
+        rig.queue.wakeups.clear()
+        await rig.engine.advance(second.id)
+        (wakeup,) = rig.advances()
+        waits.append(round(wakeup.delay_s))
+    assert waits == [15, 30, 60, 120, 240, 480, 600, 600]
+    await rig.settles(first.id)
+    assert second.id in [wakeup.generation_id for wakeup in rig.advances() if wakeup.delay_s == 0]
+    assert (await rig.settles(second.id)).state is State.SUCCEEDED
+
+
 async def test_the_budget_is_asked_after_the_uploads_and_told_of_the_answer(rig: Rig) -> None:
     """An upload may take longer than the provider's window: a create let through before it would not be counted."""
     budget = rig.tools.create_budget
@@ -223,6 +259,22 @@ async def test_the_budget_is_asked_after_the_uploads_and_told_of_the_answer(rig:
     await rig.engine.advance(generation.id)
     assert (await rig.read(generation.id)).state is State.RUNNING
     assert budget.events == ["uploading", "let through", "answered"]
+
+
+async def test_whose_turn_is_near_waits_for_it_and_whose_is_not_comes_back_a_little_early(rig: Rig) -> None:
+    """The way through the queue takes its time, and the quota would lie idle meanwhile."""
+    budget = rig.tools.create_budget
+    assert isinstance(budget, Unlimited)
+    await rig.grant(10)
+    near, far = await rig.order(), await rig.order()
+    budget.waits = [0.05, 0.02]
+    await rig.engine.advance(near.id)
+    assert (await rig.read(near.id)).state is State.RUNNING
+    budget.waits = [30.0]
+    rig.queue.wakeups.clear()
+    await rig.engine.advance(far.id)
+    (wakeup,) = rig.advances()
+    assert wakeup.delay_s == pytest.approx(29.5)
 
 
 async def test_a_knock_lets_its_generation_go_before_those_of_which_nothing_is_known(rig: Rig) -> None:

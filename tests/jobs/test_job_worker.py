@@ -291,7 +291,7 @@ async def test_a_job_that_raises_is_dropped_and_the_next_one_runs(rig: Rig) -> N
     worker = rig.worker(note=note)
     await rig.enqueue(noop(1), noop(2))
     await until(lambda: _is_empty(rig))
-    assert attempts == [1, 2]
+    assert sorted(attempts) == [1, 2]  # both slots start at once
     assert worker.jobs_failed == 1
 
 

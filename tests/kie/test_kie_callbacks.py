@@ -31,8 +31,10 @@ def test_the_recipe_gives_the_known_signature() -> None:
 
 
 def test_a_signed_callback_yields_its_task() -> None:
-    assert check(signed()) == Knock(TASK, is_signed=True)
-    assert check({name.upper(): value for name, value in signed().items()}) == Knock(TASK, is_signed=True)
+    assert check(signed()) == Knock(TASK, is_signed=True, stamp=str(NOW))
+    assert check({name.upper(): value for name, value in signed().items()}) == Knock(
+        TASK, is_signed=True, stamp=str(NOW)
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,18 +42,18 @@ def test_a_signed_callback_yields_its_task() -> None:
     [{"data": {"taskId": TASK}}, {"data": {"task_id": TASK}}, {"taskId": TASK}, {"task_id": TASK, "data": None}],
 )
 def test_the_id_is_found_under_every_spelling(body: object) -> None:
-    assert check(signed(), json.dumps(body).encode()) == Knock(TASK, is_signed=True)
+    assert check(signed(), json.dumps(body).encode()) == Knock(TASK, is_signed=True, stamp=str(NOW))
     assert check({}, json.dumps(body).encode(), key=None) == Knock(TASK)
 
 
 def test_only_the_id_that_was_signed_is_believed() -> None:
     body = json.dumps({"data": {"taskId": OTHER, "task_id": TASK}}).encode()
-    assert check(signed(), body) == Knock(TASK, is_signed=True)
+    assert check(signed(), body) == Knock(TASK, is_signed=True, stamp=str(NOW))
 
 
 def test_an_altered_body_changes_nothing_but_the_body() -> None:
     body = json.dumps({"data": {"taskId": TASK, "resultJson": "https://evil.example"}}).encode()
-    assert check(signed(), body) == Knock(TASK, is_signed=True)
+    assert check(signed(), body) == Knock(TASK, is_signed=True, stamp=str(NOW))
 
 
 def test_the_window_is_five_minutes_both_ways() -> None:

@@ -30,6 +30,7 @@ from kiebot.intake.checkout import CheckoutDesk
 from kiebot.intake.ports import RawUpdate
 from kiebot.payments.checkout import Checkout
 from kiebot.payments.credit import Terms
+from kiebot.payments.providers import Providers
 from kiebot.payments.reconcile import Reconciliation
 from kiebot.payments.refunds import Refunds
 from kiebot.simulators.server import SimulatorServer
@@ -87,10 +88,10 @@ class Shop:
 
     @property
     def refunds(self) -> Refunds:
-        return Refunds(self.database, self.stars, Receipts(), SystemClock())
+        return Refunds(self.database, Providers(self.stars), Receipts(), SystemClock())
 
     def reconciliation(self) -> Reconciliation:
-        return Reconciliation(self.database, self.stars, Receipts(), TERMS, SystemClock())
+        return Reconciliation(self.database, self.stars, Receipts(), SystemClock())
 
     async def fetches(self, *, is_answering: bool = True) -> list[RawUpdate]:
         """One poll; pre-checkout questions are answered beside it."""
@@ -194,7 +195,7 @@ async def shop(engine: AsyncEngine) -> AsyncIterator[Shop]:
         SimulatorServer(sim) as server,
     ):
         bot: ExtBot[Any] = make_bot(sim.token, api_url=server.url)
-        stars = TelegramStars(bot)
+        stars = TelegramStars(bot, TERMS)
         source = TelegramSource(sim.token, lambda _: False, api_url=server.url)
         owner = new_id()
         courier = Courier(database, TelegramMessenger(bot), NoResults(), owner, SystemClock())  # type: ignore[arg-type]  # no outcome is sent

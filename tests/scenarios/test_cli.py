@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from kiebot.wakeups import Wakeup
 from tests.scenarios.buying import CHEAP, creates, gets, gets_media, tops_up
 from tests.scenarios.console import Run
 from tests.scenarios.crew import Crew
-from tests.scenarios.fleet import ends
+from tests.scenarios.fleet import Fleet, ends
+from tests.scenarios.gate import free_port
 from tests.scenarios.world import World
 
 KIEBOT = (sys.executable, "-m", "kiebot")
@@ -66,13 +68,57 @@ async def test_status_tells_why_the_lease_changed_hands_also_while_nobody_has_it
     (first,) = world.pollers()
     await cluster.stop(first)
     await world.until(lambda: bool(world.pollers()) and world.pollers() != {first})
-    await world.until_row("SELECT bool_or(facts->'change'->>'kind' = 'acquired') FROM replicas")
+    (second,) = cluster.replicas
+    await world.until_row("SELECT count(*) = 2 FROM terms")
     change = (await kiebot("status", "--json")).json["last_change"]
-    assert (change["kind"], change["previous"]) == ("acquired", first)
-    assert change["by"] in cluster.replicas
+    assert (change["kind"], change["by"], change["previous"], change["why"]) == ("acquired", second, first, "stopped")
     free = await kiebot("status", LEASE_URL=world.redis_url, REDIS_PREFIX="another")
-    assert "leader     free" in free.out
-    assert f"previous holder {first}" in free.out
+    assert "leader     free (last epoch 2)" in free.out
+    assert f"{second} acquired, previous holder {first}, stopped" in free.out
+    await cluster.stop(second)
+    gone = (await kiebot("status", "--json")).json
+    assert (gone["lease"], gone["leader_since"], gone["is_fenced"]) == ("free", None, False)
+    assert (gone["last_change"]["kind"], gone["last_change"]["by"]) == ("ended", second)
+
+
+@pytest.mark.slow
+async def test_status_tells_why_a_leader_went_that_was_asked_to_and_one_that_was_killed(
+    fleet: Fleet, kiebot: Run
+) -> None:
+    for name in ("one", "two", "three"):
+        await fleet.start(name)
+    await fleet.are_ready()
+    world, first = fleet.world, await fleet.poller()
+    fleet.ships[first].send(signal.SIGTERM)
+    second = await fleet.poller(other_than=first)
+    await fleet.ships[first].ends()
+    await world.until_row("SELECT count(*) = 2 FROM terms")
+    told = (await kiebot("status", "--json")).json
+    change = told["last_change"]
+    assert (change["by"], change["kind"], change["previous"], change["why"]) == (second, "acquired", first, "stopped")
+    assert (told["lease"], told["is_fenced"], told["epoch"]) == (second, True, 2)
+    assert told["leader_since"] is not None
+
+    fleet.ships[second].send(signal.SIGKILL)
+    third = await fleet.poller(other_than=second)
+    await world.until_row("SELECT count(*) = 3 FROM terms")
+    said = (await kiebot("status")).out
+    assert f"{third} seized, previous holder {second}, died: disconnected" in said
+    assert f"leader     {third} (epoch 3, since 2" in said
+
+
+async def test_with_a_webhook_status_tells_since_when_it_is_kept_and_no_epoch(
+    world: World, crew: Crew, kiebot: Run
+) -> None:
+    await world.execute(
+        "INSERT INTO fence (bot_id, epoch, token, replica) VALUES (:bot, 7, 'old', 'r')", bot=world.tg.bot.bot_id
+    )
+    name = crew.start(BOT_MODE="webhook", WEBHOOK_URL=WEBHOOK, PORT=str(free_port()))
+    await world.until_row("SELECT count(*) = 1 FROM terms")
+    told = (await kiebot("status", "--json")).json
+    assert (told["lease"], told["is_fenced"], told["last_change"]["why"]) == (name, False, "")
+    assert told["leader_since"] is not None
+    assert f"leader     {name} (last epoch 7, since 2" in (await kiebot("status")).out
 
 
 async def test_status_without_a_database_ends_with_1_and_says_why(kiebot: Run) -> None:

@@ -86,3 +86,11 @@ async def test_names_that_mean_nothing_are_told(kiebot: Run) -> None:
         for command in (("show", name), ("retry", name), ("bury", name, "--reason", "r")):
             said = await kiebot("jobs", *command)
             assert (said.status, words in said.error) == (1, True)
+
+
+async def test_the_catalogue_is_compared_with_the_makers_own(world: World, kiebot: Run) -> None:
+    said = await kiebot("models", "refresh", "z-image", "--json")
+    assert (said.status, said.json["gone"], said.json["different"]) == (0, [], {})
+    assert said.json["listed"] > 80
+    unknown = await kiebot("models", "refresh", "no-such-model")
+    assert (unknown.status, "no such model on sale" in unknown.error) == (1, True)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
+from structlog.testing import capture_logs
 
 from kiebot.clock import ManualClock
 from kiebot.errors import Fenced
@@ -461,6 +462,19 @@ async def test_a_change_of_hands_is_told_once_with_who_held_it_and_for_how_long_
     assert (change.kind, change.previous) == ("acquired", "r1")
     assert change.leaderless_s is not None
     assert change.leaderless_s < 1
-    assert change.at is not None
-    assert second.candidate.describe().last_change == change
     await second.leave()
+
+
+@pytest.mark.parametrize("epoch", [7, None])
+async def test_the_end_of_a_term_is_one_line_with_the_epoch_that_its_work_was_given(
+    clock: ManualClock, epoch: int | None
+) -> None:
+    node = Node("r1", MemoryLeaseStore(clock), clock)
+    await clock.advance(1)
+    assert node.candidate.term is not None
+    node.candidate.term.epoch = epoch
+    with capture_logs() as logged:
+        await node.leave()
+    (line,) = [entry for entry in logged if entry["event"].startswith("lease.")]
+    assert (line["event"], line["reason"], line["epoch"]) == ("lease.released", "stopped", epoch)
+    assert node.transitions[-1].epoch == epoch

@@ -84,6 +84,14 @@ def test_what_nobody_has_asked_yet_is_unknown_and_not_zero(metrics: Metrics) -> 
     assert b"kiebot_kie_credits 12.5" in metrics.render()
 
 
+def test_a_hand_over_by_expiry_is_told_from_one_that_takes_longer(metrics: Metrics) -> None:
+    """The lease lives for ten seconds: what a host's loss costs lies beyond."""
+    for seconds in (11.0, 20.0):
+        metrics.lease_handover_seconds.observe(seconds)
+    bucket = "kiebot_lease_handover_seconds_bucket"
+    assert [_value(metrics, bucket, le=le) for le in ("10.0", "15.0", "30.0", "+Inf")] == [0, 1, 2, 2]
+
+
 @pytest.mark.parametrize(
     ("measure", "count", "seconds", "label"),
     [

@@ -368,6 +368,7 @@ async def test_a_conflict_while_the_lease_is_anothers_ends_the_polling(world: Wo
     assert isinstance(await _raised(task), TermOver)
     assert world.confirms == 2
     assert len(world.telegram.polls) == 1
+    assert world.poller.stats.conflicts == 0, "a hand-over explains it"
 
 
 async def test_a_stranger_with_our_token_is_reported_once_a_minute(world: World) -> None:

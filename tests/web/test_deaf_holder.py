@@ -40,7 +40,7 @@ async def test_a_holder_is_not_ready_when_no_poll_ended_for_a_minute(
 ) -> None:
     clock = ManualClock()
     last = None if silent_s is None else clock.now() - timedelta(seconds=silent_s)
-    standing = Standing("poller", "r1", is_holder, "token", held_s, 8.0, True, LeaseCounts(), None)
+    standing = Standing("poller", "r1", is_holder, "token", held_s, 8.0, True, LeaseCounts())
     settings = SimpleNamespace(kie_webhook_key=None, bot_mode="polling")
     adapters = cast(
         "Any", SimpleNamespace(settings=settings, clock=clock, engine=None, redis=SimpleNamespace(ping=None))

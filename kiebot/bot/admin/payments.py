@@ -9,7 +9,7 @@ from kiebot.bot.press import IN_PLACE
 from kiebot.bot.unit import Unit
 from kiebot.bot.words import credits, line
 from kiebot.delivery.ports import Button
-from kiebot.payments.model import STARS, Paid, Payment, RefundState
+from kiebot.payments.model import Paid, Payment, RefundState
 
 SHOWN = 5
 MAX_REASON = 200
@@ -19,13 +19,13 @@ _FINDABLE = 100
 async def refund(unit: Unit) -> None:
     """/refund CHARGE REASON"""
     given = words(unit, 2)
-    payment = await unit.tx.payments.get(STARS, given[0]) if given else None
+    found = await unit.tx.payments.of_charge(given[0]) if given else []
     if not given:
         show(unit, unit.t("Like this: /refund CHARGE REASON\nThe charge stands on the user's card: /user ID"))
-    elif payment is None:
+    elif len(found) != 1:  # of two providers' payments with one name, the button on the user's card tells which
         show(unit, unit.t("I know no such payment."))
     else:
-        await _ask_about(unit, payment, given[1] if len(given) > 1 else "")
+        await _ask_about(unit, found[0], given[1] if len(given) > 1 else "")
 
 
 async def pressed(unit: Unit) -> None:
@@ -58,6 +58,7 @@ def refund_button(unit: Unit, each: Paid) -> Button | None:
 
 async def _ask_about(unit: Unit, payment: Payment, reason: str) -> None:
     facts: dict[str, int | str] = {
+        "provider": payment.provider,
         "user": payment.user_id,
         "stars": payment.amount,
         "millicredits": payment.credits,

@@ -1,0 +1,32 @@
+"""What operators are told without having asked; pure. Implements kiebot.generation.alarm.OperatorWords."""
+
+from __future__ import annotations
+
+from kiebot.admin.model import EVERYTHING
+from kiebot.bot.words import line
+from kiebot.delivery.ports import Say
+from kiebot.generation.catalog import model_by_id
+from kiebot.texts import translator
+
+_MAX_WHY = 200
+
+
+class Notices:
+    def stopped(self, language: str, scope: str, why: str) -> Say:
+        to = translator(language)
+        if scope == EVERYTHING:
+            what = to.t("🚨 KIE makes nothing for this account. Works wait, nothing is lost; I try again by myself.")
+        else:
+            what = to.t("⚠️ KIE does not make {title} just now. Its works wait.", title=_title(scope))
+        return Say(f"{what}\n{line(why, _MAX_WHY)}")
+
+    def works_again(self, language: str, scope: str) -> Say:
+        to = translator(language)
+        if scope == EVERYTHING:
+            return Say(to.t("✅ KIE makes things again for this account."))
+        return Say(to.t("✅ KIE makes {title} again.", title=_title(scope)))
+
+
+def _title(model_id: str) -> str:
+    model = model_by_id(model_id)
+    return model.title if model else model_id

@@ -1,0 +1,50 @@
+"""Tells operators when the provider stops working for the whole account, or for one model, and when it works again.
+
+Once per stop: a stop lasts while pauses follow one another, and ends with a task made well after the last pause. So a
+provider that refuses some calls and takes others says so once, not every minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from kiebot.delivery.outbox import Draft, say_payload
+from kiebot.delivery.ports import Say
+from kiebot.store import Tx
+
+
+class OperatorWords(Protocol):
+    """Sentences for operators. `scope`: a model's id, or EVERYTHING for the account."""
+
+    def stopped(self, language: str, scope: str, why: str) -> Say: ...
+    def works_again(self, language: str, scope: str) -> Say: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Operators:
+    """Who hears of it: those of `ids` who have ever talked to the bot, in their own language."""
+
+    ids: Collection[int]
+    words: OperatorWords
+
+    async def stopped(self, tx: Tx, scope: str, since: datetime, why: str) -> None:
+        for admin_id, language in await self._listeners(tx):
+            await _say(tx, admin_id, self.words.stopped(language, scope, why), f"stopped:{scope}:{since.isoformat()}")
+
+    async def works(self, tx: Tx, model_id: str) -> None:
+        """A task was made: stops of the account and of this model are over, when there were any."""
+        for scope, since in await tx.generations.end_stops(model_id):
+            for admin_id, language in await self._listeners(tx):
+                await _say(tx, admin_id, self.words.works_again(language, scope), f"works:{scope}:{since.isoformat()}")
+
+    async def _listeners(self, tx: Tx) -> list[tuple[int, str]]:
+        known = [await tx.users.find(admin_id) for admin_id in sorted(self.ids)]
+        return [(each.id, each.language) for each in known if each is not None and each.blocked_bot_at is None]
+
+
+async def _say(tx: Tx, admin_id: int, say: Say, key: str) -> None:
+    _, deliveries = await tx.outbox.add_all([Draft(admin_id, "say", say_payload(say), key=f"{key}:{admin_id}")], None)
+    tx.wakeups += deliveries

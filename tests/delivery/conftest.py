@@ -1,0 +1,63 @@
+"""Delivery as it is: rows in Postgres, the Bot API's simulator, results from KIE's simulator, the bot's own texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from kiebot.bot.rendering import BotRenderer
+from kiebot.bot.settings import BotSettings
+from kiebot.botapi.messenger import TelegramMessenger
+from kiebot.delivery.card import CardKeeper
+from kiebot.delivery.courier import Courier
+from kiebot.delivery.results import ResultSender
+from kiebot.generation.model import Generation
+from kiebot.payments.credit import Terms
+from kiebot.simulators.telegram import TelegramSimulator
+from tests.botapi.conftest import Telegram
+from tests.botapi.conftest import bot as bot
+from tests.botapi.conftest import messenger as messenger
+from tests.botapi.conftest import telegram as telegram
+from tests.generation.conftest import Rig
+from tests.generation.conftest import rig as rig
+
+SETTINGS = BotSettings(Decimal(2), "kiebot_bot", Terms(Decimal(1), b"key"))
+CHAT = 70  # where the rig's orders come from
+
+
+@dataclass
+class Office:
+    """One replica's courier and card keeper. Jobs are run by hand."""
+
+    rig: Rig
+    telegram: TelegramSimulator
+    courier: Courier
+    cards: CardKeeper
+
+    async def refresh(self, generation_id: UUID) -> None:
+        """The card's job, with the pause between edits over."""
+        async with self.rig.database.engine.begin() as connection:
+            await connection.execute(text("UPDATE cards SET next_at = now()"))
+        await self.cards.refresh(generation_id)
+
+    async def waiting(self) -> int:
+        async with self.rig.database.engine.connect() as connection:
+            found = await connection.scalar(text("SELECT count(*) FROM outbox WHERE sent_at IS NULL"))
+        return int(found or 0)
+
+    async def made(self) -> Generation:
+        """A captured generation whose result waits to be sent."""
+        await self.rig.grant(10)
+        return await self.rig.settles((await self.rig.order()).id)
+
+
+@pytest.fixture
+def office(rig: Rig, telegram: Telegram, messenger: TelegramMessenger) -> Office:
+    store, owner, clock, renderer = rig.database, rig.tools.owner, rig.tools.clock, BotRenderer(SETTINGS)
+    sender = ResultSender(store, messenger, renderer, rig.tools.results, clock)
+    courier = Courier(store, messenger, sender, owner, clock)
+    return Office(rig, telegram.sim, courier, CardKeeper(store, messenger, renderer, owner, clock))

@@ -1,0 +1,87 @@
+"""Operators hear of a stop of the whole account when it begins and when it is over, once each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+
+from kiebot.admin.model import EVERYTHING
+from kiebot.bot.notices import Notices
+from kiebot.generation.alarm import Operators
+from kiebot.generation.model import State
+from tests.generation.conftest import Rig
+
+BOSS, DEPUTY, NEVER_SEEN = 900, 901, 902
+
+
+@pytest.fixture
+async def shop(rig: Rig) -> Rig:
+    async with rig.database.transaction() as tx:
+        await tx.users.seen(BOSS, "Boss", "en")
+        await tx.users.seen(DEPUTY, "Deputy", "ru")
+    await rig.grant(100)
+    return replace(rig, tools=replace(rig.tools, operators=Operators({BOSS, DEPUTY, NEVER_SEEN}, Notices())))
+
+
+async def heard(rig: Rig, admin_id: int) -> list[str]:
+    async with rig.database.engine.connect() as connection:
+        found = await connection.execute(
+            text("SELECT payload->>'text' FROM outbox WHERE chat_id = :id ORDER BY id"), {"id": admin_id}
+        )
+        return [row[0] for row in found]
+
+
+async def pauses_ended(rig: Rig, *, ago_s: float) -> None:
+    async with rig.database.engine.begin() as connection:
+        for statement in (
+            "UPDATE model_switches SET until = now() - make_interval(secs => :s)",
+            "UPDATE generations SET due_at = now() - make_interval(secs => :s) WHERE finished_at IS NULL",
+        ):
+            await connection.execute(text(statement), {"s": ago_s})
+
+
+async def test_a_stop_of_the_account_is_told_once_however_many_works_meet_it(shop: Rig) -> None:
+    shop.kie.set_credits(0)
+    works = [await shop.order() for _ in range(3)]
+    for work in works:
+        await shop.engine.advance(work.id)
+        await pauses_ended(shop, ago_s=0.1)
+    for admin_id, word in ((BOSS, "KIE makes nothing"), (DEPUTY, "ничего не делает")):
+        (said,) = await heard(shop, admin_id)
+        assert word in said
+    assert await heard(shop, NEVER_SEEN) == []
+    async with shop.database.transaction() as tx:
+        assert await tx.switches.stopped() == (1, 0)
+
+
+async def test_its_end_is_told_once_with_a_task_made_well_after_the_last_pause(shop: Rig) -> None:
+    shop.kie.set_credits(0)
+    work = await shop.order()
+    await shop.engine.advance(work.id)
+    shop.kie.set_credits(1000)
+    await pauses_ended(shop, ago_s=1)
+    assert (await shop.settles(work.id)).state is State.SUCCEEDED
+    assert len(await heard(shop, BOSS)) == 1, "one call that went through is no end yet"
+    for _ in range(2):
+        await pauses_ended(shop, ago_s=300)
+        await shop.settles((await shop.order()).id)
+    assert [said[:1] for said in await heard(shop, BOSS)] == ["🚨", "✅"]
+    async with shop.database.transaction() as tx:
+        assert await tx.switches.stopped() == (0, 0)
+    shop.kie.set_credits(0)
+    await shop.engine.advance((await shop.order()).id)
+    assert [said[:1] for said in await heard(shop, BOSS)] == ["🚨", "✅", "🚨"]
+
+
+async def test_a_model_that_rests_is_told_by_its_name_and_an_admins_own_switch_is_no_news(shop: Rig) -> None:
+    shop.kie.switches.maintenance = True
+    work = await shop.order()
+    await shop.engine.advance(work.id)
+    (said,) = await heard(shop, BOSS)
+    assert said.startswith("⚠️ KIE does not make Z-Image")
+    async with shop.database.transaction() as tx:
+        assert await tx.switches.stopped() == (0, 1)
+        assert await tx.switches.turn_off(EVERYTHING, "moving house", "admin:900")
+        assert await tx.generations.switch_off(EVERYTHING, "no credits", "provider", for_s=60) is None
