@@ -10,6 +10,7 @@ from uuid import UUID
 
 from kiebot.errors import Refused
 from kiebot.generation.model import Ahead, Artifact, AttemptState, Claim, Deferred, Generation, Order, State
+from kiebot.generation.ports import TaskState
 from kiebot.ids import daily_key, hold_key, wallet_of
 from kiebot.ledger import rules
 from kiebot.ledger.entries import Balance, Contra, Kind, Millicredits, Posting
@@ -82,6 +83,8 @@ class FakeGenerations:
         *,
         polled: bool = False,
         setback: bool = False,
+        stumble: bool = False,
+        report: TaskState | None = None,
         seen: int | None = None,
         ends: Claim | None = None,
     ) -> Deferred | None:

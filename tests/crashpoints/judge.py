@@ -122,7 +122,7 @@ async def judged(world: World, story: Story, user: int, since: Mark, *, alive: U
         sent = int(await connection.scalar(_SENT, {"after": since.row}) or 0)
     calls = [call for call in world.tg.journal.calls(after=since.call) if call.sent]
     repeats = _repeats(calls)
-    doubles = [each for row in rows for each in _doubled(world, row)]
+    doubles = [each for row in rows for each in _doubled(world, story, row)]
     if repeats > (death.messages if death is not None else 0):
         doubles.append(f"{repeats} messages went out again")
     if len(calls) < sent:
@@ -170,7 +170,7 @@ async def _of_payments(world: World, user: int) -> list[str]:
     return wrong
 
 
-def _doubled(world: World, row: Row[tuple[object, ...]]) -> list[str]:
+def _doubled(world: World, story: Story, row: Row[tuple[object, ...]]) -> list[str]:
     """Tasks at the provider are told apart by the prompt, which no other generation has."""
     made = [task for task in world.kie.tasks.values() if _is_of(task.input, row.inputs)]
     billed = [task for task in world.kie.billed_tasks() if _is_of(task.input, row.inputs)]
@@ -179,7 +179,7 @@ def _doubled(world: World, row: Row[tuple[object, ...]]) -> list[str]:
         doubles.append(f"{row.outcomes} outcomes, {row.gifts} gifts")
     if len(made) > row.attempts:
         doubles.append(f"{len(made)} tasks for {row.attempts} attempts")
-    if len(billed) > 1:
+    if len(billed) > min(story.billed, row.attempts):
         doubles.append(f"{len(billed)} tasks were billed")
     return doubles
 

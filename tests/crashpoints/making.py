@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kiebot.generation.service import cancel
 from tests.crashpoints.stage import (
     EDIT,
     Stage,
@@ -78,6 +79,12 @@ async def _is_cut_while_submitting(stage: Stage) -> None:
     stage.cuts_job()
 
 
+async def _is_cut_and_called_back(stage: Stage) -> None:
+    """The callback waits already when the job is cut off: nobody has said yet that the answer is lost."""
+    await stage.knocks(await _task_exists(stage), *_tasks(stage))
+    stage.cuts_job()
+
+
 async def _callback_without_a_task(stage: Stage) -> None:
     attempt = await stage.of_mine(_ATTEMPT.format(state="running"))
     await stage.knocks(str(attempt), None)
@@ -110,9 +117,27 @@ async def _has_one_waiting(stage: Stage, story: Story, prompt: str) -> None:
     await fills_in(stage, story, f"{prompt} the second")
 
 
+async def _is_cancelled_while_it_uploads(stage: Stage) -> None:
+    """By a press that another replica handles."""
+    found = await stage.of_mine(
+        "SELECT id FROM generations WHERE user_id = :user AND state = 'accepted' AND holds_running_slot"
+    )
+    async with stage.beside.database.transaction() as tx:
+        await cancel(tx, found)
+
+
+async def _slow_download(world: World) -> None:
+    world.tg.faults.delays("getFile", 0.6)
+
+
+async def _no_word_of_the_cost(world: World) -> None:
+    world.kie.switches.set(record_fields="april")
+
+
 async def _account_is_filled(world: World) -> None:
     world.kie.set_credits(100_000)
     await world.execute("DELETE FROM model_switches")
+    await world.execute("UPDATE generations SET due_at = now() WHERE state = 'accepted'")
 
 
 MAKING = (
@@ -147,12 +172,20 @@ MAKING = (
     Story("a key refused at a look", before=kie("query", "code_401")),
     Story("uploads refused at the submit", model_id=EDIT, before=kie("create", "code_451")),
     Story("uploads the maker could not read", "[[sim:fail=input_fetch]]", model_id=EDIT, ends=FAILED),
+    Story(
+        "cancelled while it uploads",
+        model_id=EDIT,
+        before=_slow_download,
+        act=_is_cancelled_while_it_uploads,
+        ends=FAILED,
+    ),
     Story("creates that never work", before=kie("create", *["transient"] * 51), environment=HASTY, ends=FAILED),
     Story("the first after a pause", before=_pause_is_over),
     Story("a maker without room", "[[sim:fail=capacity]]", environment=HASTY, ends=FAILED),
     Story("result not there", "[[sim:result=late]]"),
     Story("result lost", "[[sim:dead_result]]", environment=IMPATIENT, ends=FAILED),
     Story("result at a strange place", environment={"KIE_RESULT_HOSTS": "elsewhere.example", **IMPATIENT}, ends=FAILED),
+    Story("result that is empty", "[[sim:empty]]", before=_no_word_of_the_cost, ends=FAILED, billed=2),
     Story("task lost", "[[sim:gap=60]]", environment={"KIE_PACE": "0.002"}, ends=FAILED),
     Story("more looks than allowed", "[[sim:seconds=0.3]]", environment={"KIE_POLLS_PER_S": "1"}),
     Story("a task that takes long", "[[sim:seconds=0.3]]", environment={"KIE_PACE": "0.0001"}),
@@ -173,6 +206,7 @@ MAKING = (
     Story("a mistake that stays", before=postgres("attempts", "INSERT", fails(99)), ends=FAILED),
     Story("an outage in a step", before=postgres("attempts", "INSERT", fails(1, sqlstate="40001"))),
     Story("cut off while submitting", "[[sim:lose=b]]", act=_is_cut_while_submitting, ends=FAILED),
+    Story("cut off while submitting, and called back", "[[sim:lose=b]]", callbacks=True, act=_is_cut_and_called_back),
     Story(
         "a callback before the answer",
         "[[sim:lose=b]] [[sim:seconds=1]] [[sim:callback=missing]]",
@@ -190,6 +224,7 @@ MAKING = (
     Story("pressed once more later", earlier=_has_bought, moves=_presses_again),
     Story(
         "two, and one may run",
+        "[[sim:seconds=0.4]]",
         earlier=_has_one_waiting,
         before=_account_is_filled,
         environment={"MAX_RUNNING_PER_USER": "1"},

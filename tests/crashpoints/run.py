@@ -107,6 +107,7 @@ class Theatre:
 
     async def _plays(self, story: Story, point: str | None, at: int) -> Played:
         await self._world.execute(f"SELECT pg_terminate_backend(pid) {DOOMED_SESSIONS}")  # whose owner is long dead
+        self._world.kie.switches.set(**_SWITCHES)
         anna = self._world.tg.user(next(_people))
         callbacks = self._callbacks if story.callbacks else None
         home = await self._home(callbacks)
@@ -206,6 +207,7 @@ _SWITCHES: dict[str, Any] = {
     "late_file_s": 0.1,
     "rate_limits": False,
     "late_answer_s": 0.8,
+    "record_fields": "newest",
 }
 
 

@@ -95,6 +95,7 @@ class Story:
     before the dying replica begins. before: sets faults, when all else is prepared. act: what happens while it works.
     done: true when the story is over. environment: settings of the dying replica and of the one that goes on.
     ends: the states in which its generations may end when nobody dies. buries: kinds of dead letters that may remain.
+    billed: so many tasks of one generation may have been charged by the provider, never more than one for each attempt.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Story:
     done: str = QUIET
     ends: tuple[str, ...] = ("succeeded",)
     buries: tuple[str, ...] = ()
+    billed: int = 1
 
 
 def kie(endpoint: str, *kinds: str) -> Before:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
+from kiebot.jobs.turnstile import ALL
 from tests.crashpoints.stage import (
     Act,
     Before,
@@ -74,6 +76,21 @@ async def _with_a_work(stage: Stage, story: Story, prompt: str) -> None:
 async def _wants_it_again(stage: Stage) -> None:
     await stage.presses("Send it again")
     await presses_create(stage)
+
+
+async def _with_a_result(stage: Stage, story: Story, prompt: str) -> None:
+    await fills_in(stage, story, prompt)
+    await presses_create(stage)
+    await gets_media(stage.anna)
+    await stage.world.settles()
+
+
+async def _floods(stage: Stage) -> None:
+    """Others have worked on so much of this person's of late that the gate lets nothing through."""
+    lane = f"{stage.world.tg.bot.bot_id}/c{stage.anna.user_id}"
+    await stage.beside.adapters.gate.admit(lane, [time.time()] * ALL.burst)
+    for each in ("/help", "/balance", "/history", "/topup", "/language", "/paysupport", "/start"):
+        await stage.sends(each)
 
 
 def hanging(method: str, times: int) -> Before:
@@ -193,6 +210,7 @@ TELLING = (
     ),
     Story("cut off while it claims a lane", before=postgres("lanes", "UPDATE", is_slow(1)), act=cut_off_in_a_statement),
     Story("a group that moved", moves=_in_a_group),
+    Story("a flood", earlier=_with_a_result, moves=_floods),
     Story(
         "a card in a group that moved",
         moves=_card_in_a_group_that_moved,
