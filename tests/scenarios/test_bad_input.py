@@ -34,7 +34,7 @@ async def crew(make_database: MakeDatabase, engines: Engines) -> AsyncIterator[C
     """One replica for all these answers; every test has a person of its own."""
     async with open_world(await make_database("bad_input"), engines.redis_url, "bad_input") as world:
         made = Crew(world)
-        made.start(KIE_PACE="0.01")
+        made.start(KIE_PACE="0.01", KIE_RESULT_PATIENCE_S="60")
         yield made
         await made.stop_all()
 
