@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from kiebot.generation.service import cancel
 from tests.crashpoints.stage import (
     EDIT,
@@ -117,6 +119,15 @@ async def _has_one_waiting(stage: Stage, story: Story, prompt: str) -> None:
     await fills_in(stage, story, f"{prompt} the second")
 
 
+async def _has_to_wait_a_moment(stage: Stage) -> None:
+    """The provider has just asked everybody to wait for the third part of a second."""
+    budget = stage.beside.adapters.create_budget()
+    begun = "SELECT EXISTS (SELECT FROM generations WHERE user_id = :user AND holds_running_slot)"
+    while not await stage.world.scalar(begun, user=stage.anna.user_id):
+        await budget.refused(pause_s=0.3)
+        await asyncio.sleep(0.03)
+
+
 async def _is_cancelled_while_it_uploads(stage: Stage) -> None:
     """By a press that another replica handles."""
     found = await stage.of_mine(
@@ -156,6 +167,7 @@ MAKING = (
     Story("moderated", "[[sim:fail=moderation_prompt]]", ends=FAILED),
     Story("refused at once", "[[sim:code=422]]", ends=FAILED),
     Story("asked to wait", before=kie("create", "code_429", "code_455")),
+    Story("asked to wait a moment", "[[sim:seconds=0.4]]", act=_has_to_wait_a_moment),
     Story("polls that fail", before=kie("query", "code_429", "html_502")),
     Story("cancel", before=_empty_account, act=_takes_back, ends=FAILED),
     Story("upload", model_id=EDIT),
