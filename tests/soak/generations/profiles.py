@@ -72,7 +72,7 @@ PROFILES = (
     Profile("H success without result", "profile=H", 3),
     Profile("I several results", "profile=I", 2),
     Profile("J query says 501", "profile=J", 2),
-    *(Profile(f"fails: {each}", f"fail={each}") for each in _FAILURES),
+    *(Profile(f"fails: {each}", f"fail={each}", is_quick=each != "capacity") for each in _FAILURES),
     *(Profile(f"refused with {code}", f"code={code}") for code in (400, 422, 451)),
     *(Profile(f"refused with {code}, always", f"code={code}", is_quick=False) for code in (500, 501, 550)),
     *(Profile(f"code {code}, no task", f"code={code}") for code in (503, 504)),

@@ -31,6 +31,7 @@ CREATES_PER_10S = 60  # of the simulated account: the bot is told, storms allow 
 POLLS_PER_S = 60
 START_S = 60.0
 STOP_S = 10.0
+RESULT_PATIENCE_S = 120  # of KIE's; a day is what the bot has
 CREATE_TIMES_OUT_S = 70.0  # after the client has given up
 
 Tell = Callable[[str], None]
@@ -48,12 +49,12 @@ class Options:
     works: int = 1000
     people: int = 200
     within_s: float = 480.0
-    pace: float = 0.05
+    pace: float = 0.02
     kill_every_s: float = 5.0
     kills_all: float = 0.08
     storm_every_s: float = 25.0
     checks: int = 120
-    rest_s: float = 240.0
+    rest_s: float = 420.0
     mutant: str | None = None
     log: Path | None = None
 
@@ -153,6 +154,7 @@ def _sets_up(world: World, pace: float) -> None:
 def _cluster(world: World, options: Options, ports: Sequence[int], public_url: str, output: IO[bytes]) -> Cluster:
     common = world.environment(
         KIE_PACE=f"{options.pace:g}",
+        KIE_RESULT_PATIENCE_S=str(RESULT_PATIENCE_S),
         KIE_POLLS_PER_S=str(POLLS_PER_S),
         KIE_CREATE_PER_10S=str(CREATES_PER_10S),
         KIE_WEBHOOK_KEY=WEBHOOK_KEY,
