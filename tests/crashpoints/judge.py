@@ -180,7 +180,10 @@ def _doubled(world: World, story: Story, row: Row[tuple[object, ...]]) -> list[s
     if len(made) > row.attempts:
         doubles.append(f"{len(made)} tasks for {row.attempts} attempts")
     if len(billed) > min(story.billed, row.attempts):
-        doubles.append(f"{len(billed)} tasks were billed")
+        made_by = [(task.task_id[-6:], task.attempt_id, task.plan.failure, task.refunded) for task in billed]
+        doubles.append(
+            f"{len(billed)} tasks were billed, of {row.attempts} attempts ({row.state} {row.failure}): {made_by}"
+        )
     return doubles
 
 

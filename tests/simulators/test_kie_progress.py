@@ -29,6 +29,15 @@ async def kie() -> AsyncIterator[KieClient]:
         yield client
 
 
+async def test_a_task_is_not_shown_as_ended_before_its_result_is_there(kie: KieClient) -> None:
+    """It may end between the arrival of a question and its answer."""
+    task = kie.task(await kie.create())
+    await kie.clock.advance(100)
+    assert task.state != "success"
+    assert (await kie.data(task.task_id))["state"] == task.state == "success"
+    assert task.result_urls
+
+
 async def words(kie: KieClient, task_id: str) -> list[str]:
     seen: list[str] = []
     for _ in range(12):

@@ -60,7 +60,7 @@ class Task:
     @property
     def state(self) -> str:
         """The state word recordInfo shows at this instant."""
-        if self.age_s >= self.plan.ends_at_s + self.hidden_s:
+        if self.is_settled and self.age_s >= self.plan.ends_at_s + self.hidden_s:
             return self.final_state
         return self.plan.word_at(self.age_s)
 
