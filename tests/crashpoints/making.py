@@ -141,6 +141,41 @@ async def _slow_download(world: World) -> None:
     world.tg.faults.delays("getFile", 0.6)
 
 
+async def _slow_download_after_a_pause(world: World) -> None:
+    await _pause_is_over(world)
+    await _slow_download(world)
+
+
+async def _refused_after_a_pause(world: World) -> None:
+    await _pause_is_over(world)
+    await kie("create", "code_422")(world)
+
+
+async def _uploads_refused_after_a_pause(world: World) -> None:
+    await _pause_is_over(world)
+    await kie("create", "code_451")(world)
+
+
+async def _all_is_held_back_while_it_uploads(stage: Stage) -> None:
+    """Others met trouble meanwhile."""
+    await stage.of_mine(
+        "SELECT id FROM generations WHERE user_id = :user AND state = 'accepted' AND holds_running_slot"
+    )
+    await stage.world.execute(
+        "INSERT INTO model_switches (model_id, reason, actor, until) VALUES ('*', 'away', 'provider', now() + '1 s')"
+    )
+
+
+async def _questions_have_to_wait(stage: Stage) -> None:
+    """The provider has just asked everybody to ask less."""
+    budget = stage.beside.adapters.poll_budget()
+    unknown = "SELECT EXISTS (SELECT FROM generations WHERE user_id = :user AND state = 'unknown')"
+    while not await stage.world.scalar(unknown, user=stage.anna.user_id):
+        await budget.refused(pause_s=0.3)
+        await asyncio.sleep(0.03)
+    await budget.refused(pause_s=0.3)
+
+
 async def _no_word_of_the_cost(world: World) -> None:
     world.kie.switches.set(record_fields="april")
 
@@ -193,6 +228,18 @@ MAKING = (
     ),
     Story("creates that never work", before=kie("create", *["transient"] * 51), environment=HASTY, ends=FAILED),
     Story("the first after a pause", before=_pause_is_over),
+    Story("the first after a pause is refused", before=_refused_after_a_pause, ends=FAILED),
+    Story("the first after a pause has to upload again", model_id=EDIT, before=_uploads_refused_after_a_pause),
+    Story(
+        "the first after a pause is cancelled",
+        model_id=EDIT,
+        before=_slow_download_after_a_pause,
+        act=_is_cancelled_while_it_uploads,
+        ends=FAILED,
+    ),
+    Story("held back while it uploads", model_id=EDIT, before=_slow_download, act=_all_is_held_back_while_it_uploads),
+    Story("found by a callback, too many questions", "[[sim:lose=a]]", before=kie("query", "code_429"), callbacks=True),
+    Story("found by a callback, questions wait", "[[sim:lose=a]]", act=_questions_have_to_wait, callbacks=True),
     Story("a maker without room", "[[sim:fail=capacity]]", environment=HASTY, ends=FAILED),
     Story("result not there", "[[sim:result=late]]"),
     Story("result lost", "[[sim:dead_result]]", environment=IMPATIENT, ends=FAILED),
