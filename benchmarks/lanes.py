@@ -143,7 +143,7 @@ class Lanes:
         """Raises: RuntimeError, when an effect is missing or doubled."""
         total = sum(map(len, self.sent.values()))
         async with asyncio.timeout(_WITHIN_S):
-            while len(self.stage.telegram.bot.queue) or await self.stage.count(_WAITING):  # noqa: ASYNC110
+            while len(self.stage.telegram.bot.queue) or await self.stage.count(_WAITING):  # noqa: ASYNC110 - other processes work on it
                 await asyncio.sleep(0.1)
         if (effects := await self.stage.count(_EFFECTS)) != total * 1_000_001:
             raise RuntimeError(f"{self.stage.variant.name}: {effects:.0f} effects of {total} updates")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -11,11 +11,10 @@ from kiebot.bootstrap import Adapters
 from kiebot.bot.menu import menus
 from kiebot.errors import KiebotError
 from kiebot.intake.poller import Poller, PollerStats
-from kiebot.intake.ports import Conflict, FenceRow, Inbox, RawUpdate
+from kiebot.intake.ports import Conflict
 from kiebot.intake.rush import Rush
 from kiebot.intake.webhook import WebhookKeeper
 from kiebot.lease.term import Term
-from kiebot.wakeups import Drain
 
 log = structlog.get_logger()
 
@@ -50,7 +49,7 @@ class Leading:
         adapters = self._adapters
         self.poller = Poller(
             Rush(source, self._on_rush, adapters.clock),
-            _TellingInbox(adapters.inbox, term),
+            adapters.inbox,
             adapters.queue,
             adapters.checkouts,
             clock=adapters.clock,
@@ -92,19 +91,3 @@ class Leading:
             self._menu_is_set = True
         except (KiebotError, Conflict) as error:  # a menu is no reason not to listen
             log.warning("commands.not_synced", why=str(error))
-
-
-class _TellingInbox:
-    """The inbox; the term learns its epoch as soon as the fence names it."""
-
-    def __init__(self, inbox: Inbox, term: Term) -> None:
-        self._inbox = inbox
-        self._term = term
-
-    async def take_fence(self, token: str, replica: str) -> FenceRow:
-        fence = await self._inbox.take_fence(token, replica)
-        self._term.epoch = fence.epoch
-        return fence
-
-    async def record(self, updates: Sequence[RawUpdate], *, token: str | None) -> list[Drain]:
-        return await self._inbox.record(updates, token=token)

@@ -22,7 +22,8 @@ from kiebot.bot.settings import BotSettings
 from kiebot.errors import KiebotError, Permanent, Transient
 from kiebot.gauges import Gauges, note_backlog, note_books, note_transition
 from kiebot.generation.service import Generations
-from kiebot.intake.poller import PollerStats, PollTiming
+from kiebot.intake.outage import UNREACHABLE_S
+from kiebot.intake.poller import PollerStats
 from kiebot.jobs.tasks import functions
 from kiebot.jobs.worker import Worker
 from kiebot.leading import Leading
@@ -232,8 +233,8 @@ class Replica:
 
         Counted from the term's begin: without Postgres for anybody the lease does not go round faster than that.
         """
-        limit_s, candidate, standing = PollTiming().unreachable_s, self._candidate, self.standing
-        if candidate is not None and standing is not None and min(seconds, standing.held_s) > limit_s:
+        candidate, standing = self._candidate, self.standing
+        if candidate is not None and standing is not None and min(seconds, standing.held_s) > UNREACHABLE_S:
             candidate.yield_lease(f"postgres has not answered for {seconds:.1f} s")
 
     def _note_transition(self, transition: Transition) -> None:

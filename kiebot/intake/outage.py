@@ -12,6 +12,7 @@ from kiebot.lease.term import StepDown, Term
 
 log = structlog.get_logger(__name__)
 
+UNREACHABLE_S = 5.0  # Postgres or Telegram gone for this long: let another replica lead
 _FIRST_S = 0.25
 
 

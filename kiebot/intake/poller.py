@@ -15,10 +15,9 @@ import structlog
 from kiebot.clock import Clock
 from kiebot.errors import Fenced, Permanent, RateLimited, Transient
 from kiebot.intake.checkout import CheckoutDesk
-from kiebot.intake.outage import Outage
+from kiebot.intake.outage import UNREACHABLE_S, Outage
 from kiebot.intake.ports import Conflict, FenceRow, Inbox, RawUpdate, UpdateSource, Wakeups
-from kiebot.lease.protocol import StoreUnreachable
-from kiebot.lease.term import Term, TermOver
+from kiebot.lease.term import Term, TermOver, still_ours
 from kiebot.wakeups import Drain
 from kiebot.within import within
 
@@ -43,7 +42,7 @@ class PollTiming:
 
     long_poll_s: int = 25
     same_offset_gap_s: float = 0.5
-    unreachable_s: float = 5.0  # Postgres or Telegram gone for this long: let another replica lead
+    unreachable_s: float = UNREACHABLE_S
     refused_pause_s: float = 30.0  # between tries while Telegram refuses the token
     wakeup_s: float = 2.0  # how long queueing may hold up the next poll
 
@@ -120,7 +119,7 @@ class Poller:
         self._postgres = self._outage("postgres", _OWN_RETRY_S)
         self._is_prepared = False
         fence = await self._take_fence(term)
-        self.stats.epoch = fence.epoch
+        self.stats.epoch = term.epoch = fence.epoch
         log.info("poller.started", epoch=fence.epoch, replica=term.replica, term=term.token[:8])
         offset = 0
         while True:
@@ -224,7 +223,7 @@ class Poller:
     async def _on_conflict(self, term: Term, conflict: Conflict) -> None:
         """Somebody else polls, or set a webhook. Raises: TermOver, when the lease is not ours any more."""
         log.warning("poller.conflict", reason=str(conflict), term=term.token[:8])
-        if not await self._still_ours(term):
+        if not await still_ours(term, self._clock, self._rng):
             raise TermOver("another replica holds the lease")
         self.stats.conflicts += 1
         if "webhook" in str(conflict).lower():
@@ -232,14 +231,6 @@ class Poller:
         self._note_stranger()
         await self._clock.sleep(self._rng.uniform(0.5, 0.8))
         term.check()
-
-    async def _still_ours(self, term: Term) -> bool:
-        while True:
-            term.check()
-            try:
-                return await term.confirm()
-            except StoreUnreachable:
-                await self._clock.sleep(self._rng.uniform(0.1, 0.2))
 
     def _note_stranger(self) -> None:
         """Loud, once a minute: conflicts while the lease is ours come from outside the cluster."""

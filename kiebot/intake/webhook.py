@@ -9,15 +9,13 @@ import structlog
 
 from kiebot.clock import Clock
 from kiebot.errors import Permanent, RateLimited, Transient
-from kiebot.intake.outage import Outage
+from kiebot.intake.outage import UNREACHABLE_S, Outage
 from kiebot.intake.ports import Conflict
-from kiebot.lease.protocol import StoreUnreachable
-from kiebot.lease.term import Term, TermOver
+from kiebot.lease.term import Term, TermOver, still_ours
 
 log = structlog.get_logger(__name__)
 
 CHECK_S = 60.0  # somebody may have removed it
-UNREACHABLE_S = 5.0  # Telegram gone for this long: let another replica lead
 _POLITE_RETRY_S = 5.0
 _REFUSED_PAUSE_S = 30.0
 _CONFLICT_PAUSE_S = 2.0
@@ -77,17 +75,9 @@ class WebhookKeeper:
         self._telegram.over()
         if self._is_news("conflict"):
             log.warning("webhook.conflict", reason=str(conflict), term=term.token[:8])
-        if not await self._still_ours(term):
+        if not await still_ours(term, self._clock, self._rng):
             raise TermOver("another replica holds the lease")
         await self._clock.sleep(_CONFLICT_PAUSE_S * self._rng.uniform(0.8, 1.2))
-
-    async def _still_ours(self, term: Term) -> bool:
-        while True:
-            term.check()
-            try:
-                return await term.confirm()
-            except StoreUnreachable:
-                await self._clock.sleep(self._rng.uniform(0.1, 0.2))
 
     async def _on_refusal(self, error: Permanent) -> None:
         """Telegram refuses the token or the address. All replicas have the same ones, so yielding would not help."""

@@ -19,7 +19,7 @@ from kiebot.ids import new_token
 from kiebot.lease.chronicle import Chronicle, End, Standing, Transition
 from kiebot.lease.protocol import Holder, Lease, LeaseStore, StoreUnreachable
 from kiebot.lease.standby import Standby
-from kiebot.lease.term import StepDown, Term, TermOver, Timing, TrustClocks
+from kiebot.lease.term import StepDown, Term, TermOver, Timing, TrustClocks, still_ours
 from kiebot.lease.watch import Sign
 
 log = structlog.get_logger(__name__)
@@ -252,15 +252,9 @@ class Candidate:
             self._end(term, End.WORK_FAILED, type(error).__name__)
 
     async def _still_ours(self, term: Term) -> bool:
-        """Ask until the store answers. Raises: TermOver, when the trust runs out first."""
-        while True:
-            # Also a brake: clusters that share a database but no lease would take the fence from each other for ever.
-            await self._clock.sleep(0.2 * self._rng.uniform(0.7, 1.3))
-            term.check()
-            try:
-                return await term.confirm()
-            except StoreUnreachable:
-                continue
+        """After a pause: clusters that share a database but no lease would take the fence from each other for ever."""
+        await self._clock.sleep(0.2 * self._rng.uniform(0.7, 1.3))
+        return await still_ours(term, self._clock, self._rng)
 
     # Leaving.
 

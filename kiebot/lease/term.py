@@ -1,13 +1,14 @@
-"""How long a grant may be trusted. Pure: it reads clocks and calls nothing."""
+"""How long a grant may be trusted, and whether it still is."""
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from kiebot.clock import Clock, SystemClock
-from kiebot.lease.protocol import Lease
+from kiebot.lease.protocol import Lease, StoreUnreachable
 
 _MIN_RENEWALS_PER_TTL = 4
 
@@ -160,3 +161,13 @@ class Term:
     def _trusted(self, lease: Lease, asked_at: tuple[float, ...]) -> tuple[float, ...]:
         sent_at = (lease.sent_at, *asked_at[1:])
         return tuple(trusted_until(at, self._timing.ttl_s, self._timing.margin_s) for at in sent_at)
+
+
+async def still_ours(term: Term, clock: Clock, rng: random.Random) -> bool:
+    """Ask until the store answers. Raises: TermOver, when the trust runs out first."""
+    while True:
+        term.check()
+        try:
+            return await term.confirm()
+        except StoreUnreachable:
+            await clock.sleep(rng.uniform(0.1, 0.2))

@@ -20,9 +20,9 @@ points.install()  # here, too: the rule that a mutant breaks is broken for whoev
 
 import structlog  # noqa: E402 - after the hook, which has to be there first
 
-from tests.crashpoints import doomed  # noqa: E402
-from tests.crashpoints.run import open_theatre  # noqa: E402
-from tests.crashpoints.stories import STORIES  # noqa: E402
+from tests.crashpoints import doomed  # noqa: E402 - after the hook, too
+from tests.crashpoints.run import open_theatre  # noqa: E402 - after the hook, too
+from tests.crashpoints.stories import STORIES  # noqa: E402 - after the hook, too
 
 _STORIES = {story.name: story for story in STORIES}
 

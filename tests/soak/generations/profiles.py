@@ -9,35 +9,14 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
+from typing import get_args
+
+from kiebot.simulators.kie.failures import FailureClass
+from kiebot.simulators.kie.switches import CallbackMode, ResultMode
 
 _SECONDS = re.compile(r"<(\d+)>")
-_FAILURES = (
-    "moderation_prompt",
-    "moderation_media",
-    "rights",
-    "input_fetch",
-    "input_semantics",
-    "server",
-    "timeout",
-    "capacity",
-    "refunded",
-)
-_CALLBACKS = (
-    "missing",
-    "duplicate",
-    "late",
-    "early",
-    "out_of_order",
-    "unknown_task",
-    "forged",
-    "replayed",
-    "wrong_signature",
-    "hex_signature",
-    "stale",
-    "unsigned",
-)
-_RESULTS = ("dead", "late", "oversized", "wrong_type", "zero", "html", "reset")
 _SLOW_RESULTS = ("truncated", "slow", "endless")
+_QUICK_RESULTS = [each for each in get_args(ResultMode) if each not in ("normal", *_SLOW_RESULTS)]
 # A lost answer is bad enough; its callback may go astray in these ways and must still be good for adoption.
 _SPICE = ("", "", "", "callback=duplicate", "callback=out_of_order", "callback=unknown_task", "callback=replayed")
 
@@ -72,7 +51,7 @@ PROFILES = (
     Profile("H success without result", "profile=H", 3),
     Profile("I several results", "profile=I", 2),
     Profile("J query says 501", "profile=J", 2),
-    *(Profile(f"fails: {each}", f"fail={each}", is_quick=each != "capacity") for each in _FAILURES),
+    *(Profile(f"fails: {each}", f"fail={each}", is_quick=each != "capacity") for each in get_args(FailureClass)),
     *(Profile(f"refused with {code}", f"code={code}") for code in (400, 422, 451)),
     *(Profile(f"refused with {code}, always", f"code={code}", is_quick=False) for code in (500, 501, 550)),
     *(Profile(f"code {code}, no task", f"code={code}") for code in (503, 504)),
@@ -94,8 +73,8 @@ PROFILES = (
     Profile("lost a, then moderated", "lose=a profile=F"),
     Profile("lost a, then empty", "lose=a profile=H seconds=<10>"),
     Profile("lost a, result dead", "lose=a seconds=<10> dead_result"),
-    *(Profile(f"callback {each.replace('_', ' ')}", f"callback={each}") for each in _CALLBACKS),
-    *(Profile(f"result {each.replace('_', ' ')}", f"result={each}") for each in _RESULTS),
+    *(Profile(f"callback {each.replace('_', ' ')}", f"callback={each}") for each in get_args(CallbackMode)),
+    *(Profile(f"result {each.replace('_', ' ')}", f"result={each}") for each in _QUICK_RESULTS),
     *(Profile(f"result {each}", f"result={each}", is_quick=False) for each in _SLOW_RESULTS),
     Profile("result dead, callback late", "result=dead callback=late"),
     Profile("visible late", "gap=<40>", 2),
