@@ -151,8 +151,7 @@ class Drainer:
         except Transient:
             raise
         except Malformed as error:
-            await self._bury(claim, update, f"malformed: {error}")
-            return True
+            return await self._bury(claim, update, f"malformed: {error}")
         except Exception as error:
             return await self._failed(claim, update, error)
         if rows is None:
@@ -190,24 +189,27 @@ class Drainer:
     async def _failed(self, claim: LaneClaim, update: Waiting, error: Exception) -> bool:
         pause_s = RETRY_PAUSES_S[min(update.attempts, len(RETRY_PAUSES_S) - 1)]
         async with self._store.transaction() as tx:
-            tries = await tx.lanes.failed(update.id, f"{type(error).__name__}: {error}", pause_s=pause_s)
-            if tries < MAX_TRIES:
+            tries = await tx.lanes.failed(claim, update.id, f"{type(error).__name__}: {error}", pause_s=pause_s)
+            if 0 < tries < MAX_TRIES:
                 tx.wakeups.append(Drain(claim.lane, unique(), pause_s + CLOCKS_DIFFER_S))
         log.warning("update.failed", inbox_id=update.id, tries=tries, exc_info=error)
         if tries < MAX_TRIES:
             return False
-        await self._bury(claim, update, f"{type(error).__name__}: {error}", apologise=True)
-        return True
+        return await self._bury(claim, update, f"{type(error).__name__}: {error}", apologise=True)
 
-    async def _bury(self, claim: LaneClaim, update: Waiting, reason: str, *, apologise: bool = False) -> None:
+    async def _bury(self, claim: LaneClaim, update: Waiting, reason: str, *, apologise: bool = False) -> bool:
+        """True when the lane may go on to its next update."""
         async with self._store.transaction() as tx:
-            letter = await tx.lanes.bury(update.id, reason)
+            letter = await tx.lanes.bury(claim, update.id, reason)
+            if letter is None:
+                return False  # the claim was lost: another replica goes on from here
             drafts = await self._handler.apologise(tx, update.payload, f"U{update.id}") if apologise else []
             rows, deliveries = await tx.outbox.add_all(drafts, self._owner)
             tx.wakeups.extend(deliveries)
         METRICS.updates_buried.inc()
         log.error("update.buried", inbox_id=update.id, dead_letter=letter, lane=claim.lane, reason=reason)
         await self._sender.send_claimed(rows)
+        return True
 
     async def _let_go(self, claim: LaneClaim, chats: Iterable[int]) -> None:
         """Release, then look again: at the lane, and at the chats for what was decided while we were sending."""

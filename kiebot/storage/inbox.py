@@ -125,27 +125,27 @@ _LOOK_AGAIN = text("""
     )
     RETURNING revision
 """)
-_FINISH = text("""
-    UPDATE inbox SET done_at = now()
-    WHERE id = :id AND done_at IS NULL AND EXISTS (
+_HELD = """EXISTS (
         SELECT 1 FROM lanes WHERE key = :lane AND claimed_by = :owner AND claim_no = :claim_no
-    )
+    )"""
+_FINISH = text(f"""
+    UPDATE inbox SET done_at = now()
+    WHERE id = :id AND done_at IS NULL AND {_HELD}
     RETURNING id
 """)
-_TURN_AWAY = text("""
+_TURN_AWAY = text(f"""
     UPDATE inbox SET done_at = now(), last_error = 'turned away: too many at once'
-    WHERE id = ANY(:ids) AND done_at IS NULL AND EXISTS (
-        SELECT 1 FROM lanes WHERE key = :lane AND claimed_by = :owner AND claim_no = :claim_no
-    )
+    WHERE id = ANY(:ids) AND done_at IS NULL AND {_HELD}
 """)
-_FAILED = text("""
+_FAILED = text(f"""
     UPDATE inbox SET attempts = attempts + 1, last_error = :error,
         next_at = now() + make_interval(secs => :pause_s)
-    WHERE id = :id AND done_at IS NULL RETURNING attempts
+    WHERE id = :id AND done_at IS NULL AND {_HELD} RETURNING attempts
 """)
-_BURY = text("""
+_BURY = text(f"""
     WITH gone AS (
-        UPDATE inbox SET done_at = now(), last_error = :reason WHERE id = :id AND done_at IS NULL RETURNING id, payload
+        UPDATE inbox SET done_at = now(), last_error = :reason
+        WHERE id = :id AND done_at IS NULL AND {_HELD} RETURNING id, payload
     )
     INSERT INTO dead_letters (kind, source_id, payload, reason)
     SELECT 'update', id, payload, :reason FROM gone
@@ -196,14 +196,15 @@ class LaneRepository:
         """Mark these done without any effect; how many were. 0: another drain has done it."""
         return (await self._connection.execute(_TURN_AWAY, {"ids": list(ids), **_claim_facts(claim)})).rowcount
 
-    async def failed(self, inbox_id: int, error: str, *, pause_s: float) -> int:
-        """Count a failed try; returns the tries so far (0: it is done already)."""
-        facts = {"id": inbox_id, "error": error[:500], "pause_s": pause_s}
+    async def failed(self, claim: LaneClaim, inbox_id: int, error: str, *, pause_s: float) -> int:
+        """Count a failed try; returns the tries so far. 0: it is done already, or another drain's now."""
+        facts = {"id": inbox_id, "error": error[:500], "pause_s": pause_s, **_claim_facts(claim)}
         return await self._connection.scalar(_FAILED, facts) or 0
 
-    async def bury(self, inbox_id: int, reason: str) -> int | None:
-        """Give the update up, kept with its reason; the lane goes on. Returns the dead letter's id."""
-        letter: int | None = await self._connection.scalar(_BURY, {"id": inbox_id, "reason": reason[:500]})
+    async def bury(self, claim: LaneClaim, inbox_id: int, reason: str) -> int | None:
+        """Give the update up, kept with its reason; the lane goes on. The dead letter's id; None as `failed`'s 0."""
+        facts = {"id": inbox_id, "reason": reason[:500], **_claim_facts(claim)}
+        letter: int | None = await self._connection.scalar(_BURY, facts)
         return letter
 
 

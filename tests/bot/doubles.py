@@ -304,8 +304,8 @@ class FakeLanes:
     async def turn_away(self, claim: LaneClaim, ids: Sequence[int]) -> int:
         raise NotKept
 
-    async def failed(self, inbox_id: int, error: str, *, pause_s: float) -> int:
+    async def failed(self, claim: LaneClaim, inbox_id: int, error: str, *, pause_s: float) -> int:
         raise NotKept
 
-    async def bury(self, inbox_id: int, reason: str) -> int | None:
+    async def bury(self, claim: LaneClaim, inbox_id: int, reason: str) -> int | None:
         raise NotKept

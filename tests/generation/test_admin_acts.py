@@ -13,6 +13,7 @@ from kiebot.delivery.outbox import Draft, say_payload
 from kiebot.delivery.ports import Say
 from kiebot.errors import Refused
 from kiebot.generation.model import Generation, State
+from kiebot.store import Tx
 from kiebot.wakeups import Deliver, Drain, RefreshCard
 from tests.generation.conftest import ANNA, Rig
 
@@ -179,11 +180,17 @@ async def open_letters(rig: Rig) -> list[tuple[str, str, bool]]:
         return [(each.kind, each.reason, each.is_retryable) for each in await tx.letters.open(most=10)]
 
 
+async def bury_update(rig: Rig, tx: Tx, reason: str) -> int | None:
+    claimed = await tx.lanes.claim("1/5", rig.tools.owner, most=1, again=True)
+    assert claimed is not None
+    return await tx.lanes.bury(claimed[0], 1, reason)
+
+
 async def test_a_revived_update_is_handled_again_and_listed_again_when_it_fails_again(rig: Rig) -> None:
     await rows_are_written(rig)
     for reason in ("boom", "boom again"):
         async with rig.database.transaction() as tx:
-            letter_id = await tx.lanes.bury(1, reason)
+            letter_id = await bury_update(rig, tx, reason)
         assert letter_id == 1
         assert await open_letters(rig) == [("update", reason, True)]
         rig.queue.wakeups.clear()
@@ -198,7 +205,7 @@ async def test_a_revived_update_is_handled_again_and_listed_again_when_it_fails_
 async def test_a_letter_whose_update_was_forgotten_can_only_be_closed(rig: Rig) -> None:
     await rows_are_written(rig)
     async with rig.database.transaction() as tx:
-        await tx.lanes.bury(1, "boom")
+        await bury_update(rig, tx, "boom")
     async with rig.database.engine.begin() as connection:
         await connection.execute(text("DELETE FROM inbox"))
     assert await open_letters(rig) == [("update", "boom", False)]

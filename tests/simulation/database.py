@@ -153,11 +153,11 @@ class _Lanes:
     async def finish(self, claim: LaneClaim, inbox_id: int) -> bool:
         return bool(await self._tx.run(self._tx.tables.finish(claim, inbox_id)))
 
-    async def failed(self, inbox_id: int, error: str, *, pause_s: float) -> int:
-        return int(await self._tx.run(self._tx.tables.failed(inbox_id, pause_s)))
+    async def failed(self, claim: LaneClaim, inbox_id: int, error: str, *, pause_s: float) -> int:
+        return int(await self._tx.run(self._tx.tables.failed(claim, inbox_id, pause_s)))
 
-    async def bury(self, inbox_id: int, reason: str) -> int | None:
-        letter: int | None = await self._tx.run(self._tx.tables.bury(inbox_id))
+    async def bury(self, claim: LaneClaim, inbox_id: int, reason: str) -> int | None:
+        letter: int | None = await self._tx.run(self._tx.tables.bury(claim, inbox_id))
         return letter
 
 

@@ -131,7 +131,7 @@ class Postgres(Sessions):
         def statement(session: Session) -> None:
             row = self._lanes[claim.lane]
             self._lock(session, row)
-            if (row.claimed_by, row.claim_no) == (claim.owner, claim.claim_no):
+            if self._is_held(claim):
                 session.changes.append(lambda: setattr(row, "claimed_by", None))
 
         return statement
@@ -154,8 +154,7 @@ class Postgres(Sessions):
             if row is None:
                 return False
             self._lock(session, row)
-            lane = self._lanes[claim.lane]
-            if (lane.claimed_by, lane.claim_no) != (claim.owner, claim.claim_no):
+            if not self._is_held(claim):
                 return False
             if any(other.handles == claim.lane for other in self._open if other is not session):
                 self._violate(f"two drains of {claim.lane} at once")
@@ -165,10 +164,14 @@ class Postgres(Sessions):
 
         return statement
 
-    def failed(self, row_id: int, pause_s: float) -> Statement:
+    def _is_held(self, claim: LaneClaim) -> bool:
+        lane = self._lanes[claim.lane]
+        return (lane.claimed_by, lane.claim_no) == (claim.owner, claim.claim_no)
+
+    def failed(self, claim: LaneClaim, row_id: int, pause_s: float) -> Statement:
         def statement(session: Session) -> int:
-            row = self._row(None, row_id)
-            if row is None:
+            row = self._row(claim.lane, row_id)
+            if row is None or not self._is_held(claim):
                 return 0
             self._lock(session, row)
             attempts, next_at = row.attempts + 1, self._loop.time() + pause_s
@@ -181,10 +184,10 @@ class Postgres(Sessions):
 
         return statement
 
-    def bury(self, row_id: int) -> Statement:
+    def bury(self, claim: LaneClaim, row_id: int) -> Statement:
         def statement(session: Session) -> int | None:
-            row = self._row(None, row_id)
-            if row is None:
+            row = self._row(claim.lane, row_id)
+            if row is None or not self._is_held(claim):
                 return None
             self._lock(session, row)
             session.changes.append(lambda: self._end(row, "buried"))
@@ -209,9 +212,8 @@ class Postgres(Sessions):
 
         return statement
 
-    def _row(self, lane: str | None, row_id: int) -> InboxRow | None:
-        lanes = self._waiting.values() if lane is None else [self._waiting.get(lane, [])]
-        return next((row for rows in lanes for row in rows if row.id == row_id), None)
+    def _row(self, lane: str, row_id: int) -> InboxRow | None:
+        return next((row for row in self._waiting.get(lane, []) if row.id == row_id), None)
 
     def _end(self, row: InboxRow, how: str) -> None:
         """Its effect is committed."""

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kiebot.errors import Fenced
+from kiebot.intake.lanes import LaneClaim
 from kiebot.intake.ports import RawUpdate
 from kiebot.storage.inbox import PostgresInbox
 from kiebot.storage.transaction import Database
@@ -147,17 +148,40 @@ async def test_what_was_recorded_while_the_lane_was_held_is_seen_after_the_relea
 
 
 async def test_a_poison_update_is_buried_once_with_its_reason(
-    inbox: PostgresInbox, database: Database, engine: AsyncEngine
+    inbox: PostgresInbox, database: Database, engine: AsyncEngine, owner: UUID
 ) -> None:
     await inbox.record([update(1)], token="term-1")
+    claim = await _claimed(database, owner)
     async with database.transaction() as tx:
-        assert await tx.lanes.failed(1, "boom", pause_s=60) == 1
+        assert await tx.lanes.failed(claim, 1, "boom", pause_s=60) == 1
     async with database.transaction() as tx:
-        assert await tx.lanes.bury(1, "boom") is not None
-        assert await tx.lanes.bury(1, "boom") is None
+        assert await tx.lanes.bury(claim, 1, "boom") is not None
+        assert await tx.lanes.bury(claim, 1, "boom") is None
     async with engine.connect() as connection:
         row = (await connection.execute(text("SELECT kind, reason, payload FROM dead_letters"))).one()
     assert tuple(row) == ("update", "boom", b'{"update_id":1}')
+
+
+async def test_a_drain_that_lost_its_lane_neither_counts_a_try_nor_buries_anything(
+    inbox: PostgresInbox, database: Database, engine: AsyncEngine, owner: UUID
+) -> None:
+    await inbox.record([update(1)], token="term-1")
+    lost = await _claimed(database, owner)
+    async with database.transaction() as tx:
+        await tx.replicas.leave(owner)
+    await _claimed(database, await living(database))
+    async with database.transaction() as tx:
+        assert await tx.lanes.failed(lost, 1, "boom", pause_s=60) == 0
+        assert await tx.lanes.bury(lost, 1, "boom") is None
+    async with engine.connect() as connection:
+        assert (await connection.execute(text("SELECT attempts, done_at FROM inbox"))).one() == (0, None)
+
+
+async def _claimed(database: Database, owner: UUID) -> LaneClaim:
+    async with database.transaction() as tx:
+        claimed = await tx.lanes.claim("42/c1", owner, most=10)
+    assert claimed is not None
+    return claimed[0]
 
 
 async def test_an_update_that_failed_waits_out_its_pause_and_nothing_overtakes_it(
@@ -165,8 +189,8 @@ async def test_an_update_that_failed_waits_out_its_pause_and_nothing_overtakes_i
 ) -> None:
     await inbox.record([update(1), update(2)], token="term-1")
     async with database.transaction() as tx:
-        await tx.lanes.failed(1, "boom", pause_s=60)
-        claimed = await tx.lanes.claim("42/c1", owner, most=10)
+        await tx.lanes.failed(await _claimed(database, owner), 1, "boom", pause_s=60)
+        claimed = await tx.lanes.claim("42/c1", owner, most=10, again=True)
     assert claimed is not None
     assert [(waiting.update_id, waiting.not_yet) for waiting in claimed[1]] == [(1, True), (2, False)]
     async with database.transaction() as tx:
