@@ -21,7 +21,7 @@ from kiebot.lease.postgres import PostgresLeaseStore
 from kiebot.lease.postgres_session import PoolerInBetween, open_session
 from kiebot.lease.protocol import Lease, StoreUnreachable
 
-from .pooler import transaction_pooler
+from .pooler import picky_pooler, transaction_pooler
 from .waiting import until
 
 TTL_S = 5.0
@@ -74,6 +74,18 @@ async def test_a_pooler_that_shares_sessions_is_refused_with_the_fix_in_words(sh
             with pytest.raises(PoolerInBetween):
                 await store.wait_for_change(NAME, 1)
             await store.close()
+
+
+async def test_a_pooler_that_refuses_a_setting_is_named_with_that_setting_and_its_mode_is_not_guessed() -> None:
+    with tempfile.TemporaryDirectory(prefix="kb") as directory:
+        async with picky_pooler(Path(directory), "tcp_user_timeout") as url:
+            store = PostgresLeaseStore(url, clock=SystemClock(), prefix=new_token())
+            with pytest.raises(StoreUnreachable) as raised:
+                await store.acquire(NAME, "one", token=new_token(), ttl_s=TTL_S)
+            await store.close()
+    assert not isinstance(raised.value, PoolerInBetween)
+    assert "unsupported startup parameter: tcp_user_timeout" in str(raised.value)
+    assert "ignore_startup_parameters" in str(raised.value)
 
 
 async def test_a_session_ended_by_the_server_ends_the_term_and_frees_the_lease(
