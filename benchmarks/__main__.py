@@ -67,7 +67,7 @@ def main() -> None:
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds must be at least 1")
     began = time.monotonic()
-    if options.name == "failover":  # not of `all`: it takes the better part of an hour
+    if options.name == "failover":  # not of `all`: it takes three hours
         is_kept = asyncio.run(failover.compare(options.rounds, options.only))
         print(f"\ntook {time.monotonic() - began:.0f} s")
         sys.exit(0 if is_kept else 1)
