@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from kiebot.generation.service import cancel
+from kiebot.generation.submit import NEAR_S
 from tests.crashpoints.stage import (
     EDIT,
     Stage,
@@ -120,11 +121,11 @@ async def _has_one_waiting(stage: Stage, story: Story, prompt: str) -> None:
 
 
 async def _has_to_wait_a_moment(stage: Stage) -> None:
-    """The provider has just asked everybody to wait for the third part of a second."""
+    """The provider has just asked everybody to wait, longer than a turn is waited for."""
     budget = stage.beside.adapters.create_budget()
     begun = "SELECT EXISTS (SELECT FROM generations WHERE user_id = :user AND holds_running_slot)"
     while not await stage.world.scalar(begun, user=stage.anna.user_id):
-        await budget.refused(pause_s=0.3)
+        await budget.refused(pause_s=NEAR_S + 0.3)
         await asyncio.sleep(0.03)
 
 
