@@ -180,6 +180,10 @@ TROUBLES: dict[str, tuple[Trouble, str]] = {
     "answers a create with garbage": (lambda kie: kie.faults.next_create("not_json"), "connection to the maker broke"),
     "loses the answer": (lambda kie: kie.loses_next_answer(), "connection to the maker broke"),
     "succeeds without a result": (lambda kie: kie.switches.set(profile="H"), "returned nothing"),
+    "gives a result that breaks off": (
+        lambda kie: kie.switches.set(result_mode="truncated"),
+        "could not be fetched",
+    ),
     "gives a result that is no media": (lambda kie: kie.switches.set(result_mode="html"), "could not be fetched"),
 }
 
