@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from kiebot.generation import mp4
+
 HEAD_BYTES = 64  # what sniff needs at most
-_MAX_BOXES = 4096
 _MAX_SEGMENTS = 512
 _MAX_SECONDS = 7 * 24 * 3600  # longer claims are damage
-_BOXES_WITH_BOXES = (b"moov", b"trak", b"mdia", b"mvex")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +137,7 @@ def _measured(file: BinaryIO, kind: str) -> Measures | None:
         size = _picture_size(file, found)
         return Measures(None, *size) if size else None
     if found in (_MP4, _MOV, _M4A):
-        return _from_boxes(file, wants_picture=kind == "video")
+        return _of_film(*mp4.measure(file), wants_picture=kind == "video")
     return _from_mutagen(file) if kind == "audio" and found.kind == "audio" else None
 
 
@@ -190,72 +189,14 @@ def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
     return None
 
 
-@dataclass(slots=True)
-class _Movie:
-    scale: int = 0
-    duration: int = 0
-    fragments: int = 0
-    width: int = 0
-    height: int = 0
-
-
-def _from_boxes(file: BinaryIO, *, wants_picture: bool) -> Measures | None:
-    end = file.seek(0, io.SEEK_END)
-    movie = _Movie()
-    for name, start, size in _boxes(file, end):
-        file.seek(start)
-        body = file.read(min(size, 128))
-        if name == b"mvhd":
-            movie.scale, movie.duration = _scale_and_duration(body)
-        elif name == b"mehd":
-            movie.fragments = struct.unpack_from(">Q" if body[0] else ">I", body, 4)[0]
-        elif name == b"tkhd":
-            _keep_larger(movie, body)
-    seconds = (movie.duration or movie.fragments) / movie.scale if movie.scale else 0.0
-    if wants_picture and not movie.width:
+def _of_film(seconds: float, width: int, height: int, *, wants_picture: bool) -> Measures | None:
+    if wants_picture and not width:
         return None
-    known = seconds if 0 < seconds <= _MAX_SECONDS else None
-    return Measures(known, movie.width or None, movie.height or None)
+    return Measures(_believable(seconds), width or None, height or None)
 
 
-def _boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Every box with where its body starts and how long it is, into containers; at most _MAX_BOXES of them."""
-    pending = [(0, end)]
-    seen = 0
-    while pending:
-        position, limit = pending.pop()
-        while position + 8 <= limit and seen < _MAX_BOXES:
-            seen += 1
-            file.seek(position)
-            head = file.read(16)
-            size, name, skip = int.from_bytes(head[:4], "big"), head[4:8], 8
-            if size == 1:
-                size, skip = int.from_bytes(head[8:16], "big"), 16
-            size = limit - position if size == 0 else size
-            if size < skip:
-                return
-            body_end = min(position + size, limit)
-            yield name, position + skip, max(body_end - position - skip, 0)
-            if name in _BOXES_WITH_BOXES:
-                pending.append((position + skip, body_end))
-            position += size
-
-
-def _scale_and_duration(body: bytes) -> tuple[int, int]:
-    if body[0] == 1:
-        scale, duration = struct.unpack_from(">IQ", body, 20)
-        return scale, 0 if duration == 2**64 - 1 else duration
-    scale, duration = struct.unpack_from(">II", body, 12)
-    return scale, 0 if duration == 2**32 - 1 else duration
-
-
-def _keep_larger(movie: _Movie, body: bytes) -> None:
-    """Take a track's picture size, if it is larger than what is known; turned on its side when its matrix says so."""
-    offset = 88 if body[0] == 1 else 76
-    width, height = (value >> 16 for value in struct.unpack_from(">II", body, offset))
-    upright = struct.unpack_from(">i", body, offset - 36)[0]
-    if width * height > movie.width * movie.height:
-        movie.width, movie.height = (width, height) if upright else (height, width)
+def _believable(seconds: float) -> float | None:
+    return seconds if 0 < seconds <= _MAX_SECONDS else None
 
 
 def _from_mutagen(file: BinaryIO) -> Measures | None:
@@ -267,4 +208,4 @@ def _from_mutagen(file: BinaryIO) -> Measures | None:
         seconds = float(found.info.length) if found is not None else 0.0
     except Exception:  # its parsers raise whatever damaged data makes them stumble over
         return None
-    return Measures(seconds) if 0 < seconds <= _MAX_SECONDS else None
+    return Measures(seconds) if _believable(seconds) else None

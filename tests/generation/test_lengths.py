@@ -56,6 +56,15 @@ async def test_a_clip_longer_than_it_was_sold_as_is_refused_before_the_submit_wi
     await made.books_are_right()
 
 
+async def test_a_clip_whose_headline_is_shorter_than_its_media_is_refused(rig: Rig) -> None:
+    clip = make_media(MediaSpec("mp4", 1, 60.0))
+    at = clip.index(b"mvhd") + 4 + 16
+    forged = clip[:at] + (5000).to_bytes(4, "big") + clip[at + 4 :]
+    ended, _ = await upscale(rig, forged, said_s=5)
+    assert (ended.state, ended.failure) == (State.FAILED, "longer")
+    assert rig.kie.tasks == {}
+
+
 @pytest.mark.parametrize("content", [make_media(MediaSpec("mp3", 1, 60.0)), b"\x1aE\xdf\xa3 a film of another format"])
 async def test_a_file_that_cannot_be_measured_as_what_it_was_sold_as_is_refused(rig: Rig, content: bytes) -> None:
     ended, _ = await upscale(rig, content, said_s=5)

@@ -146,6 +146,51 @@ def test_a_long_form_header_and_a_long_box_are_read() -> None:
     assert measure(data, "video") == Measures(5.0, 8, 8)
 
 
+def media(*samples: tuple[int, int], duration: int = 0, scale: int = 1000, shown: int = 0, number: int = 1) -> bytes:
+    """A track of 64 by 64: ticks by its media's header, in the movie's ticks, and (count, ticks) of its samples."""
+    head = box(
+        b"tkhd", bytes(12), struct.pack(">I4xI", number, shown), bytes(16 + 36), struct.pack(">II", 64 << 16, 64 << 16)
+    )
+    table = box(b"stts", bytes(4), struct.pack(">I", len(samples)), *(struct.pack(">II", *each) for each in samples))
+    own = box(b"mdhd", bytes(12), struct.pack(">II", scale, duration), bytes(4))
+    return box(b"trak", head, box(b"mdia", own, box(b"minf", box(b"stbl", table))))
+
+
+def moof(*runs: bytes, flags: int = 0x20000, number: int = 1, more: bytes = b"") -> bytes:
+    head = box(b"tfhd", struct.pack(">II", flags, number), more)
+    return box(b"moof", box(b"mfhd", bytes(8)), box(b"traf", head, *runs)) + box(b"mdat", bytes(9))
+
+
+USUAL = box(b"mvex", box(b"trex", bytes(4), struct.pack(">III", 1, 1, 40), bytes(8)))
+COUNTED = box(b"trun", struct.pack(">III", 0x1, 100, 0))
+TIMED = box(b"trun", struct.pack(">IIII", 0x305, 2, 0, 0), struct.pack(">IIII", 1500, 9, 2500, 9))
+
+
+@pytest.mark.parametrize(
+    ("film", "seconds"),
+    [
+        (movie(1000, media(duration=60_000)), 60.0),
+        (movie(1000, media(duration=900_000, scale=15_000)), 60.0),
+        (movie(1000, media(shown=60_000, duration=1000)), 60.0),
+        (movie(1000, media(shown=1000, duration=1000), media(duration=60_000, number=2)), 60.0),
+        (movie(1000, media((600, 100), shown=1000, duration=1000)), 60.0),
+        (movie(1000, media((10, 100), (590, 100), duration=1000)), 60.0),
+        (movie(1000, media(duration=2**32 - 1)), 1.0),
+        (movie(1000, USUAL, media(duration=1000)) + moof(COUNTED) * 3, 12.0),
+        (movie(1000, media(duration=1000), USUAL) + moof(COUNTED, flags=0x2000A, more=struct.pack(">II", 1, 50)), 5.0),
+        (movie(1000, media(duration=1000), USUAL) + moof(TIMED, TIMED), 8.0),
+        (movie(0, media(), box(b"mvex", box(b"mehd", bytes(4), struct.pack(">I", 1000)))) + moof(TIMED), 4.0),
+        (movie(60_000, media((10, 100), duration=1000)), 60.0),
+    ],
+)
+def test_of_all_lengths_that_a_film_tells_the_longest_counts(film: bytes, seconds: float) -> None:
+    assert measure(film, "video") == Measures(seconds, 64, 64)
+
+
+def test_what_stands_behind_more_boxes_than_are_read_makes_a_film_unmeasured_and_not_short() -> None:
+    assert measure(movie(1000, media(duration=1000), USUAL) + box(b"free") * 30_000 + moof(TIMED), "video") is None
+
+
 def test_audio_is_measured_in_seconds() -> None:
     assert measure(spoken(1.5), "audio") == Measures(1.5)
     assert measure(movie(3200, brand=b"M4A "), "audio") == Measures(3.2)
