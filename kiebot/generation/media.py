@@ -1,7 +1,7 @@
 """What a file is and how long or large it is, from its bytes alone; nothing here believes a name or a declared type.
 
 Files come from strangers: every read is bounded, and bad data gives None, never an error. Pictures are measured from
-their headers, MP4 and MOV from their boxes (moov may stand at the end), other audio by mutagen.
+their headers, MP4 and MOV from their boxes, WebM and Matroska from their elements, other audio by mutagen.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from kiebot.generation import mp4
+from kiebot.generation import matroska, mp4
 
 HEAD_BYTES = 64  # what sniff needs at most
 _MAX_SEGMENTS = 512
@@ -138,6 +138,8 @@ def _measured(file: BinaryIO, kind: str) -> Measures | None:
         return Measures(None, *size) if size else None
     if found in (_MP4, _MOV, _M4A):
         return _of_film(*mp4.measure(file), wants_picture=kind == "video")
+    if found is _WEBM:
+        return _of_film(*matroska.measure(file), wants_picture=kind == "video")
     return _from_mutagen(file) if kind == "audio" and found.kind == "audio" else None
 
 

@@ -14,6 +14,7 @@ from kiebot.generation.ports import UserFile
 from kiebot.simulators.media import MediaSpec, make_media
 from kiebot.texts.translator import LANGUAGES, translator
 from tests.generation.conftest import Rig
+from tests.unit.test_matroska import TRACKS, block, cluster, film, info
 
 
 class Clips:
@@ -63,6 +64,17 @@ async def test_a_clip_whose_headline_is_shorter_than_its_media_is_refused(rig: R
     ended, _ = await upscale(rig, forged, said_s=5)
     assert (ended.state, ended.failure) == (State.FAILED, "longer")
     assert rig.kie.tasks == {}
+
+
+@pytest.mark.parametrize(
+    ("head_s", "blocks_s", "failure"), [(5.0, 4.9, None), (5.0, 60.0, "longer"), (None, 4.9, "unmeasured")]
+)
+async def test_a_webm_is_measured_too(rig: Rig, head_s: float | None, blocks_s: float, failure: str | None) -> None:
+    head = info(head_s * 1000 if head_s else None)
+    ended, made = await upscale(rig, film(head, TRACKS, cluster(int(blocks_s * 1000), block(0))), said_s=5)
+    assert ended.failure == failure
+    assert len(rig.kie.tasks) == (failure is None)
+    await made.books_are_right()
 
 
 @pytest.mark.parametrize("content", [make_media(MediaSpec("mp3", 1, 60.0)), b"\x1aE\xdf\xa3 a film of another format"])
