@@ -83,6 +83,38 @@ _ACCEPTED = {
 }
 
 
+# Other names for what is accepted, as apps and browsers spell them.
+_SPELLINGS = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "video/x-m4v": "video/mp4",
+    "application/x-matroska": "video/x-matroska",
+    **dict.fromkeys(("audio/x-mp3", "audio/x-mpeg", "audio/mpeg3", "audio/x-mpeg-3"), "audio/mpeg"),
+    **dict.fromkeys(("audio/x-opus+ogg", "audio/x-vorbis+ogg", "audio/vorbis", "audio/x-ogg"), "audio/ogg"),
+    **dict.fromkeys(("audio/x-aac", "audio/aacp", "audio/x-hx-aac-adts"), "audio/aac"),
+    "audio/x-pn-wav": "audio/wav",
+}
+_SAYS_NOTHING = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/ogg", "application/mp4"})
+_BY_ENDING = {
+    **{each.extension: each.mime for each in (_PNG, _JPEG, _WEBP, _MP4, _MOV, _WEBM, _MP3, _AAC, _WAV, _OGG, _M4A)},
+    "jpeg": "image/jpeg",
+    "m4v": "video/mp4",
+    "mkv": "video/x-matroska",
+    "flac": "audio/flac",
+    "oga": "audio/ogg",
+    "opus": "audio/ogg",
+}
+
+
+def declared(mime: str | None, file_name: str | None) -> tuple[str, str]:
+    """Kind and type of a file by what its sender says of it: the type, or the name's ending where that says nothing."""
+    known = (mime or "").lower().partition(";")[0].strip()
+    known = _SPELLINGS.get(known, known)
+    if known in _SAYS_NOTHING:
+        known = _BY_ENDING.get((file_name or "").rpartition(".")[2].lower(), known)
+    return kind_of_mime(known), known
+
+
 def is_accepted(kind: str, mime: str) -> bool:
     """Whether files of this declared type can be given to a model input of this kind."""
     return mime.lower() in _ACCEPTED.get(kind, ())

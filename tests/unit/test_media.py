@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kiebot.generation.media import Measures, is_accepted, kind_of_mime, measure, sniff
+from kiebot.generation.media import Measures, declared, is_accepted, kind_of_mime, measure, sniff
 
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 640, 480) + bytes(9)
 GIF = b"GIF89a" + struct.pack("<HH", 320, 200) + bytes(3)
@@ -213,6 +213,30 @@ def test_only_formats_the_models_take_are_accepted() -> None:
     assert not is_accepted("video", "image/png")
     assert kind_of_mime("audio/ogg") == "audio"
     assert kind_of_mime("application/zip") == "document"
+
+
+@pytest.mark.parametrize(
+    ("mime", "name", "kind", "known"),
+    [
+        ("video/mp4", "a.bin", "video", "video/mp4"),
+        ("Video/MP4; codecs=avc1", None, "video", "video/mp4"),
+        ("application/octet-stream", "A.MKV", "video", "video/x-matroska"),
+        (None, "song.final.m4a", "audio", "audio/mp4"),
+        ("", "voice.opus", "audio", "audio/ogg"),
+        ("application/ogg", "a.ogg", "audio", "audio/ogg"),
+        ("audio/x-opus+ogg", "a.opus", "audio", "audio/ogg"),
+        ("video/x-m4v", "a.m4v", "video", "video/mp4"),
+        (None, "photo.jpeg", "image", "image/jpeg"),
+        ("application/pdf", "film.mp4", "document", "application/pdf"),
+        ("application/octet-stream", "setup.exe", "document", "application/octet-stream"),
+        (None, "mp4", "video", "video/mp4"),
+        (None, None, "document", ""),
+    ],
+)
+def test_a_file_is_of_the_type_it_is_said_to_be_or_else_of_that_its_name_ends_with(
+    mime: str | None, name: str | None, kind: str, known: str
+) -> None:
+    assert declared(mime, name) == (kind, known)
 
 
 @settings(max_examples=150, deadline=None)
