@@ -1,7 +1,8 @@
 """What a file is and how long or large it is, from its bytes alone; nothing here believes a name or a declared type.
 
 Files come from strangers: every read is bounded, and bad data gives None, never an error. Pictures are measured from
-their headers, MP4 and MOV from their boxes, WebM and Matroska from their elements, other audio by mutagen.
+their headers, MP4 and MOV from their boxes, WebM and Matroska from their elements, MP3 by its frames too, other
+audio by mutagen alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from kiebot.generation import matroska, mp4
+from kiebot.generation import matroska, mp3, mp4
 
 HEAD_BYTES = 64  # what sniff needs at most
 _MAX_SEGMENTS = 512
@@ -172,7 +173,9 @@ def _measured(file: BinaryIO, kind: str) -> Measures | None:
         return _of_film(*mp4.measure(file), wants_picture=kind == "video")
     if found is _WEBM:
         return _of_film(*matroska.measure(file), wants_picture=kind == "video")
-    return _from_mutagen(file) if kind == "audio" and found.kind == "audio" else None
+    if kind != "audio" or found.kind != "audio":
+        return None
+    return _from_mutagen(file, at_least_s=mp3.seconds_of(file) if found is _MP3 else 0.0)
 
 
 def _picture_size(file: BinaryIO, found: MediaType) -> tuple[int, int] | None:
@@ -233,7 +236,7 @@ def _believable(seconds: float) -> float | None:
     return seconds if 0 < seconds <= _MAX_SECONDS else None
 
 
-def _from_mutagen(file: BinaryIO) -> Measures | None:
+def _from_mutagen(file: BinaryIO, *, at_least_s: float) -> Measures | None:
     import mutagen  # here: most processes never measure audio
 
     file.seek(0)
@@ -242,4 +245,5 @@ def _from_mutagen(file: BinaryIO) -> Measures | None:
         seconds = float(found.info.length) if found is not None else 0.0
     except Exception:  # its parsers raise whatever damaged data makes them stumble over
         return None
+    seconds = max(seconds, at_least_s) if seconds else 0.0
     return Measures(seconds) if _believable(seconds) else None

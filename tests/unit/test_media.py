@@ -200,6 +200,25 @@ def test_audio_is_measured_in_seconds() -> None:
         assert found.seconds == pytest.approx(seconds, abs=0.05)
 
 
+def test_a_song_whose_first_frame_tells_fewer_frames_than_follow_is_as_long_as_its_frames() -> None:
+    told = b"\xff\xfb\x90\x00" + bytes(32) + b"Xing" + struct.pack(">II", 1, 7)
+    found = measure(told.ljust(417, b"\0") + MP3 * 10, "audio")
+    assert found is not None
+    assert found.seconds == pytest.approx(20.1, abs=0.1)
+
+
+def test_a_picture_in_front_of_a_song_is_no_part_of_its_length() -> None:
+    picture = (b"\xff\xfb\x90\x00" + bytes(20)) * 600
+    size = bytes(len(picture) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    found = measure(b"ID3\x04\0\0" + size + picture + MP3, "audio")
+    assert found is not None
+    assert found.seconds == pytest.approx(2.01, abs=0.05)
+
+
+def test_a_song_of_endless_beginnings_is_read_only_so_far() -> None:
+    assert measure(MP3 + b"\xff" * 3_000_000, "audio") is None
+
+
 def test_a_file_that_is_not_of_the_wanted_kind_is_not_measured() -> None:
     assert measure(PNG, "video") is None
     assert measure(MP3, "image") is None
