@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kiebot.bot.handlers.cancel import is_urgent
+from kiebot.bot.measuring import FileMeasurer
 from kiebot.bot.notices import Notices
 from kiebot.bot.receipts import Receipts
 from kiebot.botapi.connection import close_bot, make_bot
@@ -221,7 +222,8 @@ class Services:
             create_every_s=10.0 / adapters.settings.kie_create_per_10s,
             running=adapters.settings.max_running_per_user,
         )
-        self.drainer = Drainer(database, handler, self.courier, owner, clock, adapters.gate)
+        measurer = FileMeasurer(adapters.files)
+        self.drainer = Drainer(database, handler, self.courier, owner, clock, adapters.gate, measurer)
         self.generations = Generations(adapters.tools())
         self.refunds = Refunds(database, adapters.payment_providers, Receipts(), clock)
 

@@ -31,7 +31,8 @@ class BotRenderer:
         self._settings = settings
 
     def outcome(self, kind: str, generation: Generation, facts: dict[str, object]) -> Say:
-        """`facts`: available and, for what was measured, charged (millicredits), reason, text, urls, resent."""
+        """`facts`: available and, for what was measured, charged (millicredits), reason, text, urls, resent;
+        of a link, why: refused (by Telegram) or out_of_reach."""
         to = translator(generation.language)
         match kind:
             case "result":
@@ -96,6 +97,11 @@ def _link(to: Translator, generation: Generation, facts: Mapping[str, object]) -
         for place, url in enumerate(urls, 1)
     )
     told = to.t("It is ready, but Telegram does not take the file. Download it soon: the link does not live for long.")
+    if facts.get("why") == "out_of_reach":
+        told = to.t(
+            "It was made, but I could not fetch its file to send it here. "
+            "Try this link soon: it does not live for long, and it may work when you open it yourself."
+        )
     text = f"{_title(to, generation)}\n{told}\n{_charged(to, generation, facts)}"
     return Say(text, (*links, *_ways_on(to, generation)))
 

@@ -126,7 +126,8 @@ class Renderer(Protocol):
     """Turns facts into sentences in the user's language. Implemented by the bot, pure."""
 
     def outcome(self, kind: str, generation: Generation, facts: dict[str, object]) -> Say:
-        """`kind`: result (a caption), failed, late_result, result_link. Always says what happened to the money."""
+        """`kind`: result (a caption), failed, late_result, result_link (`why`: refused by
+        Telegram, or out_of_reach). Always says what happened to the money."""
         ...
 
     def card(self, generation: Generation, facts: dict[str, object]) -> Say:

@@ -16,7 +16,7 @@ from kiebot.delivery.outbox import Row
 from kiebot.delivery.ports import Media, MediaRefused, Messenger, Renderer, Say, Sent
 from kiebot.errors import Permanent, Transient
 from kiebot.generation.model import Artifact, Generation
-from kiebot.generation.ports import Fetched, Results, TooLarge
+from kiebot.generation.ports import RESULT_MAX_BYTES, Fetched, Results, TooLarge
 from kiebot.insist import insist
 from kiebot.people import Wishes
 from kiebot.store import Store
@@ -26,7 +26,6 @@ log = structlog.get_logger()
 PHOTO_MAX_BYTES = 10 * 1024 * 1024
 PHOTO_MAX_SIDES = 10_000
 PHOTO_MAX_RATIO = 20
-UPLOAD_MAX_BYTES = 50_000_000
 ALBUM_MAX = 10
 FETCH_TRIES = 6  # with the courier's pauses a minute: nothing else reaches the chat meanwhile
 CAPTION_MAX = 1024
@@ -59,13 +58,16 @@ class ResultSender:
         is_resent = bool(row.payload.get("resent"))
         if artifacts and not is_resent:  # an earlier try sent the files and was cut off after it
             return await self._finish(row, len(artifacts), say)
+        why = "refused"
         for way in self._ways(row, generation, artifacts, urls, wishes, say):
             try:
                 if (sent := await way()) is not None:
                     return sent
-            except (TooLarge, MediaRefused, FileGone):
-                continue
-        linked = self._renderer.outcome("result_link", generation, {**facts, "urls": urls})
+            except (TooLarge, MediaRefused):
+                why = "refused"
+            except FileGone:
+                why = "out_of_reach"
+        linked = self._renderer.outcome("result_link", generation, {**facts, "urls": urls, "why": why})
         return await self._messenger.send_text(row.chat_id, linked.text, linked.keyboard)
 
     def _ways(
@@ -144,7 +146,7 @@ class ResultSender:
 
     async def _fetched(self, stack: AsyncExitStack, url: str, tries: int) -> Fetched:
         try:
-            return await stack.enter_async_context(self._results.fetch(url, max_bytes=UPLOAD_MAX_BYTES))
+            return await stack.enter_async_context(self._results.fetch(url, max_bytes=RESULT_MAX_BYTES))
         except Permanent as error:
             raise FileGone(str(error)) from error
         except Transient as error:

@@ -1,23 +1,23 @@
 """What a file is and how long or large it is, from its bytes alone; nothing here believes a name or a declared type.
 
 Files come from strangers: every read is bounded, and bad data gives None, never an error. Pictures are measured from
-their headers, MP4 and MOV from their boxes (moov may stand at the end), other audio by mutagen.
+their headers, MP4 and MOV from their boxes, WebM and Matroska from their elements, MP3 by its frames too, other
+audio by mutagen alone.
 """
 
 from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from kiebot.generation import matroska, mp3, mp4
+
 HEAD_BYTES = 64  # what sniff needs at most
-_MAX_BOXES = 4096
 _MAX_SEGMENTS = 512
 _MAX_SECONDS = 7 * 24 * 3600  # longer claims are damage
-_BOXES_WITH_BOXES = (b"moov", b"trak", b"mdia", b"mvex")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,38 @@ _ACCEPTED = {
 }
 
 
+# Other names for what is accepted, as apps and browsers spell them.
+_SPELLINGS = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "video/x-m4v": "video/mp4",
+    "application/x-matroska": "video/x-matroska",
+    **dict.fromkeys(("audio/x-mp3", "audio/x-mpeg", "audio/mpeg3", "audio/x-mpeg-3"), "audio/mpeg"),
+    **dict.fromkeys(("audio/x-opus+ogg", "audio/x-vorbis+ogg", "audio/vorbis", "audio/x-ogg"), "audio/ogg"),
+    **dict.fromkeys(("audio/x-aac", "audio/aacp", "audio/x-hx-aac-adts"), "audio/aac"),
+    "audio/x-pn-wav": "audio/wav",
+}
+_SAYS_NOTHING = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/ogg", "application/mp4"})
+_BY_ENDING = {
+    **{each.extension: each.mime for each in (_PNG, _JPEG, _WEBP, _MP4, _MOV, _WEBM, _MP3, _AAC, _WAV, _OGG, _M4A)},
+    "jpeg": "image/jpeg",
+    "m4v": "video/mp4",
+    "mkv": "video/x-matroska",
+    "flac": "audio/flac",
+    "oga": "audio/ogg",
+    "opus": "audio/ogg",
+}
+
+
+def declared(mime: str | None, file_name: str | None) -> tuple[str, str]:
+    """Kind and type of a file by what its sender says of it: the type, or the name's ending where that says nothing."""
+    known = (mime or "").lower().partition(";")[0].strip()
+    known = _SPELLINGS.get(known, known)
+    if known in _SAYS_NOTHING:
+        known = _BY_ENDING.get((file_name or "").rpartition(".")[2].lower(), known)
+    return kind_of_mime(known), known
+
+
 def is_accepted(kind: str, mime: str) -> bool:
     """Whether files of this declared type can be given to a model input of this kind."""
     return mime.lower() in _ACCEPTED.get(kind, ())
@@ -138,8 +170,12 @@ def _measured(file: BinaryIO, kind: str) -> Measures | None:
         size = _picture_size(file, found)
         return Measures(None, *size) if size else None
     if found in (_MP4, _MOV, _M4A):
-        return _from_boxes(file, wants_picture=kind == "video")
-    return _from_mutagen(file) if kind == "audio" and found.kind == "audio" else None
+        return _of_film(*mp4.measure(file), wants_picture=kind == "video")
+    if found is _WEBM:
+        return _of_film(*matroska.measure(file), wants_picture=kind == "video")
+    if kind != "audio" or found.kind != "audio":
+        return None
+    return _from_mutagen(file, at_least_s=mp3.seconds_of(file) if found is _MP3 else 0.0)
 
 
 def _picture_size(file: BinaryIO, found: MediaType) -> tuple[int, int] | None:
@@ -190,75 +226,17 @@ def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
     return None
 
 
-@dataclass(slots=True)
-class _Movie:
-    scale: int = 0
-    duration: int = 0
-    fragments: int = 0
-    width: int = 0
-    height: int = 0
-
-
-def _from_boxes(file: BinaryIO, *, wants_picture: bool) -> Measures | None:
-    end = file.seek(0, io.SEEK_END)
-    movie = _Movie()
-    for name, start, size in _boxes(file, end):
-        file.seek(start)
-        body = file.read(min(size, 128))
-        if name == b"mvhd":
-            movie.scale, movie.duration = _scale_and_duration(body)
-        elif name == b"mehd":
-            movie.fragments = struct.unpack_from(">Q" if body[0] else ">I", body, 4)[0]
-        elif name == b"tkhd":
-            _keep_larger(movie, body)
-    seconds = (movie.duration or movie.fragments) / movie.scale if movie.scale else 0.0
-    if wants_picture and not movie.width:
+def _of_film(seconds: float, width: int, height: int, *, wants_picture: bool) -> Measures | None:
+    if wants_picture and not width:
         return None
-    known = seconds if 0 < seconds <= _MAX_SECONDS else None
-    return Measures(known, movie.width or None, movie.height or None)
+    return Measures(_believable(seconds), width or None, height or None)
 
 
-def _boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Every box with where its body starts and how long it is, into containers; at most _MAX_BOXES of them."""
-    pending = [(0, end)]
-    seen = 0
-    while pending:
-        position, limit = pending.pop()
-        while position + 8 <= limit and seen < _MAX_BOXES:
-            seen += 1
-            file.seek(position)
-            head = file.read(16)
-            size, name, skip = int.from_bytes(head[:4], "big"), head[4:8], 8
-            if size == 1:
-                size, skip = int.from_bytes(head[8:16], "big"), 16
-            size = limit - position if size == 0 else size
-            if size < skip:
-                return
-            body_end = min(position + size, limit)
-            yield name, position + skip, max(body_end - position - skip, 0)
-            if name in _BOXES_WITH_BOXES:
-                pending.append((position + skip, body_end))
-            position += size
+def _believable(seconds: float) -> float | None:
+    return seconds if 0 < seconds <= _MAX_SECONDS else None
 
 
-def _scale_and_duration(body: bytes) -> tuple[int, int]:
-    if body[0] == 1:
-        scale, duration = struct.unpack_from(">IQ", body, 20)
-        return scale, 0 if duration == 2**64 - 1 else duration
-    scale, duration = struct.unpack_from(">II", body, 12)
-    return scale, 0 if duration == 2**32 - 1 else duration
-
-
-def _keep_larger(movie: _Movie, body: bytes) -> None:
-    """Take a track's picture size, if it is larger than what is known; turned on its side when its matrix says so."""
-    offset = 88 if body[0] == 1 else 76
-    width, height = (value >> 16 for value in struct.unpack_from(">II", body, offset))
-    upright = struct.unpack_from(">i", body, offset - 36)[0]
-    if width * height > movie.width * movie.height:
-        movie.width, movie.height = (width, height) if upright else (height, width)
-
-
-def _from_mutagen(file: BinaryIO) -> Measures | None:
+def _from_mutagen(file: BinaryIO, *, at_least_s: float) -> Measures | None:
     import mutagen  # here: most processes never measure audio
 
     file.seek(0)
@@ -267,4 +245,5 @@ def _from_mutagen(file: BinaryIO) -> Measures | None:
         seconds = float(found.info.length) if found is not None else 0.0
     except Exception:  # its parsers raise whatever damaged data makes them stumble over
         return None
-    return Measures(seconds) if 0 < seconds <= _MAX_SECONDS else None
+    seconds = max(seconds, at_least_s) if seconds else 0.0
+    return Measures(seconds) if _believable(seconds) else None

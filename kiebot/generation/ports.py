@@ -67,6 +67,9 @@ class Fetched:
     seconds: float | None = None
 
 
+RESULT_MAX_BYTES = 50_000_000  # what a bot may upload: a larger result is given as a link
+
+
 class TooLarge(Exception):
     """The result is larger than the cap asked for. Deliver it as a link."""
 
@@ -129,6 +132,14 @@ class Results(Protocol):
         """Read only the head of the result: proves that it is alive and of a known kind (path is empty).
 
         Raises: Transient (not there yet, try again), Permanent (gone, foreign host, not a media file).
+        """
+        ...
+
+    async def read_through(self, url: str, *, max_bytes: int) -> None:
+        """Read the result to its end and keep nothing: proves that it is there in whole. Of one that is larger only
+        the head is read, and the end where the host serves parts.
+
+        Raises: as probe; Transient, too, when the body breaks off or stands still.
         """
         ...
 

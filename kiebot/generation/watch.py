@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import Sequence
 
 import structlog
 
@@ -11,7 +13,7 @@ from kiebot.generation.catalog import model_by_id
 from kiebot.generation.effects import apply, look_later
 from kiebot.generation.machine import Broke, Event, Finished
 from kiebot.generation.model import Claim, Generation
-from kiebot.generation.ports import TaskReport, TaskState
+from kiebot.generation.ports import RESULT_MAX_BYTES, TaskReport, TaskState
 from kiebot.generation.product import Model
 from kiebot.generation.stops import switch_off
 from kiebot.generation.tools import Tools
@@ -21,6 +23,7 @@ log = structlog.get_logger()
 
 MAX_RETAKES = 1  # a failure of the provider's servers is tried once more as a new task
 MAX_BUSIES = 5  # a provider without room is asked again, for about an hour
+READ_WITHIN_S = 300.0  # for all files of a result together: a step must end before its job does
 JITTER = 0.2
 
 
@@ -69,15 +72,22 @@ class Watcher:
         return self._tools.pace.is_lost(generation.missings + 1, missing_s)  # this answer is not written yet
 
     async def _succeeded(self, generation: Generation, claim: Claim, model: Model, report: TaskReport) -> None:
-        """Money is taken only for a result that was seen to be there."""
+        """Money is taken only for a result that was seen to be there, from its head to its end."""
         try:
-            for url in report.urls:
-                await self._tools.results.probe(url)
+            await self._read_through(report.urls)
         except (Transient, Permanent) as error:
             await self._unreadable(generation, claim, report, error)
             return
         await self._note_consumed(generation, report)
         await self._apply(generation, claim, Finished(report.urls, report.text, report.consumed_millicredits))
+
+    async def _read_through(self, urls: Sequence[str]) -> None:
+        try:
+            async with asyncio.timeout(READ_WITHIN_S):
+                for url in urls:
+                    await self._tools.results.read_through(url, max_bytes=RESULT_MAX_BYTES)
+        except TimeoutError:
+            raise Transient("result: too slow") from None
 
     async def _unreadable(
         self, generation: Generation, claim: Claim, report: TaskReport, error: Transient | Permanent

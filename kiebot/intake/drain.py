@@ -61,6 +61,15 @@ class UpdateHandler(Protocol):
         ...
 
 
+class Measurer(Protocol):
+    """Looks at the files of updates before they are handled."""
+
+    async def complete(self, payload: bytes) -> bytes:
+        """The update, with the length of a film or sound of which Telegram does not tell it; else as it is. Takes
+        seconds at most, and never raises for want of the file."""
+        ...
+
+
 class Sender(Protocol):
     """The courier, as the drain needs it."""
 
@@ -82,6 +91,7 @@ class Drainer:
         owner: UUID,
         clock: Clock,
         gate: Gate | None = None,
+        measurer: Measurer | None = None,
     ) -> None:
         self._store = store
         self._handler = handler
@@ -89,6 +99,7 @@ class Drainer:
         self._owner = owner
         self._clock = clock
         self._gate: Gate = gate or OpenGate()
+        self._measurer = measurer
         self._flooded: set[str] = set()  # lanes of which much was turned away the last time
         self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._in_hand: set[str] = set()  # lanes whose claim was answered
@@ -161,11 +172,14 @@ class Drainer:
         return True
 
     async def _handle(self, claim: LaneClaim, update: Waiting) -> list[Row] | None:
-        """T2: effects, done mark and messages commit together."""
+        """T2: effects, done mark and messages commit together. What must be read of a file first is no part of it."""
+        payload = update.payload
+        if self._measurer is not None:
+            payload = await self._measurer.complete(payload)
         async with self._store.transaction() as tx:
             if not await tx.lanes.finish(claim, update.id):
                 return None
-            drafts = await self._handler.handle(tx, update.payload)
+            drafts = await self._handler.handle(tx, payload)
             rows, deliveries = await tx.outbox.add_all(drafts, self._owner)
             tx.wakeups.extend(deliveries)
         return rows

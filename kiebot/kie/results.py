@@ -26,9 +26,11 @@ from kiebot.kie.exchange import CONNECT_TIMEOUT_S, retry_after_s
 from kiebot.kie.hosts import ResultHosts, Target
 
 MAX_REDIRECTS = 3
-PROBE_BYTES = 64 * 1024
+PART_BYTES = 64 * 1024  # of a head or an end that is asked for alone
+_HEAD_PART, _END_PART = f"bytes=0-{PART_BYTES - 1}", f"bytes=-{PART_BYTES}"
 _WRITE_BYTES = 1024 * 1024
 _RETRY_S = 3.0  # a fresh result may be unknown to the file host for a moment
+_WHOLE, _PARTIAL = 200, 206
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GONE = frozenset({410, 451})
 _MAYBE_LATER = frozenset({403, 404, 408, 416, 425, 429})  # stores without listing rights say 403 for "not there yet"
@@ -50,7 +52,7 @@ class FetchDeadlines:
 
 
 class KieResults:
-    """The Results port over KIE's file hosts. Implements probe and fetch; close it at the end.
+    """The Results port over KIE's file hosts. Implements probe, read_through and fetch; close it at the end.
 
     Args: extra_hosts, more entries for the allow-list (KIE_RESULT_HOSTS), `name` or `name:port`; directory, where
         temporary files live (default: the system's); resolve, for tests of address checking.
@@ -85,11 +87,21 @@ class KieResults:
 
     async def probe(self, url: str) -> Fetched:
         """Read the head of a result; see Results.probe. `size_bytes` is 0 when the server does not tell it."""
-        async with _translated(self._deadlines.probe_s), self._opened(url, first_bytes=PROBE_BYTES) as response:
-            head = await _head(response)
+        async with _translated(self._deadlines.probe_s), self._opened(url, part=_HEAD_PART) as response:
+            head = await _head(response.aiter_stream())
             size_bytes = _total_bytes(response)
         found = _sniffed(head)
         return Fetched(path=Path(), size_bytes=size_bytes or 0, mime=found.mime, kind=found.kind)
+
+    async def read_through(self, url: str, *, max_bytes: int) -> None:
+        """Read a result to its end and keep nothing of it; see Results.read_through."""
+        async with _translated(self._deadlines.fetch_s):
+            async with self._opened(url) as response:
+                if await _is_read(response, max_bytes):
+                    return
+            async with self._opened(url, part=_END_PART) as response:
+                if response.status == _PARTIAL:  # else its host serves no parts
+                    await _is_read(response, max_bytes, is_head=False)
 
     @asynccontextmanager
     async def fetch(self, url: str, *, max_bytes: int) -> AsyncIterator[Fetched]:
@@ -101,13 +113,13 @@ class KieResults:
             yield await _described(path, size_bytes, _sniffed(head))
 
     @asynccontextmanager
-    async def _opened(self, url: str, *, first_bytes: int | None = None) -> AsyncIterator[httpcore.Response]:
+    async def _opened(self, url: str, *, part: str | None = None) -> AsyncIterator[httpcore.Response]:
         """A good response to GET, after at most three redirects, each checked like the first address."""
         for _ in range(MAX_REDIRECTS + 1):
             async with self._pool.stream(
                 "GET",
                 _core_url(self._hosts.check(url)),
-                headers=[*_HEADERS, *([(b"Range", f"bytes=0-{first_bytes - 1}".encode())] if first_bytes else [])],
+                headers=[*_HEADERS, *([(b"Range", part.encode())] if part else [])],
                 extensions={"timeout": self._timeouts()},
             ) as response:
                 if response.status not in _REDIRECTS:
@@ -149,7 +161,7 @@ def _next_address(url: str, location: str) -> str:
 
 
 def _check_status(response: httpcore.Response) -> None:
-    if response.status in (200, 206):
+    if response.status in (_WHOLE, _PARTIAL):
         return
     if response.status in _MAYBE_LATER or response.status >= 500:
         wait_s = retry_after_s(_header(response, b"retry-after")) or _RETRY_S
@@ -158,13 +170,30 @@ def _check_status(response: httpcore.Response) -> None:
     raise Permanent(f"result: HTTP {response.status}", code=code)
 
 
-async def _head(response: httpcore.Response) -> bytes:
+async def _head(chunks: AsyncIterator[bytes]) -> bytes:
+    """The first chunks, HEAD_BYTES or more unless there are fewer; the others are left."""
     head = bytearray()
-    async for chunk in response.aiter_stream():
+    async for chunk in chunks:
         head += chunk
         if len(head) >= media.HEAD_BYTES:
             break
     return bytes(head)
+
+
+async def _is_read(response: httpcore.Response, max_bytes: int, *, is_head: bool = True) -> bool:
+    """Read a body to its end. False: it is larger than the cap, and the rest was left."""
+    chunks = response.aiter_stream()
+    head = await _head(chunks)
+    if is_head:
+        _sniffed(head)
+        if (_total_bytes(response) or 0) > max_bytes:
+            return False
+    size_bytes = len(head)
+    async for chunk in chunks:
+        size_bytes += len(chunk)
+        if size_bytes > max_bytes:
+            return False
+    return True
 
 
 async def _save(response: httpcore.Response, path: Path, max_bytes: int) -> tuple[int, bytes]:
@@ -215,7 +244,7 @@ async def _described(path: Path, size_bytes: int, found: media.MediaType) -> Fet
 
 def _total_bytes(response: httpcore.Response) -> int | None:
     """The whole file's length as the server tells it: after the slash of Content-Range, or Content-Length."""
-    total = _header(response, b"content-range").rpartition("/")[2] if response.status == 206 else ""
+    total = _header(response, b"content-range").rpartition("/")[2] if response.status == _PARTIAL else ""
     total = total or _header(response, b"content-length")
     return int(total) if total.isascii() and total.isdigit() else None
 

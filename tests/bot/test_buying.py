@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
+
+import pytest
 
 from kiebot.bot.application import BotHandler
 from kiebot.bot.rendering import BotRenderer
@@ -11,6 +14,7 @@ from tests.bot.doubles import FakeTx
 from tests.bot.people import BOT_ID, SETTINGS, Phone, document, photo, video
 
 PICTURES, EDIT = "z-image", "google/nano-banana-edit"
+SPEAKS, UPSCALE = "wan/2-2-a14b-speech-to-video-turbo", "topaz/video-upscale"
 CREATE = "f1:g:"
 
 
@@ -18,6 +22,11 @@ def slug(model_id: str) -> str:
     model = model_by_id(model_id)
     assert model is not None
     return model.slug
+
+
+def named(content: dict[str, Any], name: str) -> dict[str, Any]:
+    content["document"]["file_name"] = name
+    return content
 
 
 async def opens(phone: Phone, model_id: str, prompt: str = "") -> None:
@@ -228,6 +237,28 @@ async def test_a_wrong_kind_of_file_is_refused_in_words(anna: Phone) -> None:
     await opens(anna, PICTURES)
     await anna.sends(**photo())
     assert "takes no files" in anna.screen.text
+
+
+@pytest.mark.parametrize(
+    ("mime", "name"), [("audio/mpeg", "song"), ("application/octet-stream", "song.MP3"), ("audio/x-m4a", "song.m4a")]
+)
+async def test_a_sound_sent_as_a_file_is_taken_where_sounds_are(anna: Phone, mime: str, name: str) -> None:
+    await anna.sends(**named(document(mime), name))
+    assert "What shall I make of it" in anna.screen.text
+    await opens(anna, SPEAKS)
+    await anna.sends(**named(document(mime), name))
+    assert "Audio: ✓" in [button.text for button in anna.screen.buttons]
+
+
+async def test_the_length_of_a_file_is_its_price_when_it_was_measured(anna: Phone) -> None:
+    await anna.is_given(1000)
+    await opens(anna, UPSCALE)
+    await anna.sends(**named(document("video/mp4"), "clip.mp4"))
+    assert "Telegram does not say its length" in anna.screen.text
+    measured = document("video/mp4")
+    measured["document"]["duration"] = 2.4
+    await anna.sends(**measured)
+    assert "48 credits at most" in anna.screen.text
 
 
 async def test_cancel_clears_the_form_and_gives_a_waiting_work_back(anna: Phone) -> None:

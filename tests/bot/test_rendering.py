@@ -97,6 +97,25 @@ def test_a_late_result_is_a_gift(renderer: Renderer) -> None:
     assert "Charged" not in said.text
 
 
+@pytest.mark.parametrize(
+    ("language", "why", "told", "other"),
+    [
+        ("en", "refused", "Telegram does not take", "could not fetch"),
+        ("en", "out_of_reach", "could not fetch", "Telegram does not take"),
+        ("ru", "refused", "Telegram не принимает", "не смог скачать"),
+        ("ru", "out_of_reach", "не смог скачать", "Telegram не принимает"),
+    ],
+)
+def test_a_link_says_why_there_is_no_file_and_what_was_charged(
+    renderer: Renderer, language: str, why: str, told: str, other: str
+) -> None:
+    facts: dict[str, object] = {"available": 0, "charged": 1600, "urls": ["https://example.com/1.mp4"], "why": why}
+    said = renderer.outcome("result_link", work(language), facts)
+    assert told in said.text
+    assert other not in said.text
+    assert "1.6" in said.text or "1,6" in said.text
+
+
 def test_a_result_too_large_for_telegram_is_a_link(renderer: Renderer) -> None:
     urls = [f"https://example.com/{n}.mp4" for n in (1, 2)]
     said = renderer.outcome("result_link", work(), {"available": 0, "urls": urls})

@@ -244,6 +244,7 @@ MAKING = (
     Story("a maker without room", "[[sim:fail=capacity]]", environment=HASTY, ends=FAILED),
     Story("result not there", "[[sim:result=late]]"),
     Story("result lost", "[[sim:dead_result]]", environment=IMPATIENT, ends=FAILED),
+    Story("result that breaks off", "[[sim:result=truncated]]", environment=IMPATIENT, ends=FAILED),
     Story("result at a strange place", environment={"KIE_RESULT_HOSTS": "elsewhere.example", **IMPATIENT}, ends=FAILED),
     Story("result that is empty", "[[sim:empty]]", before=_no_word_of_the_cost, ends=FAILED, billed=2),
     Story("task lost", "[[sim:gap=60]]", environment={"KIE_PACE": "0.002"}, ends=FAILED),

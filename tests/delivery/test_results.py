@@ -11,6 +11,7 @@ from sqlalchemy import text
 from kiebot.botapi.messenger import TelegramMessenger
 from kiebot.delivery.outbox import Draft
 from kiebot.delivery.ports import Media
+from kiebot.delivery.results import FETCH_TRIES
 from kiebot.generation.model import Generation
 from kiebot.simulators.media import MediaSpec, make_media
 from kiebot.simulators.telegram.journal import Call
@@ -79,6 +80,32 @@ async def test_a_result_whose_ids_and_files_are_gone_is_told_as_a_link(office: O
     gone = ["https://example.org/gone.png"]  # none of the maker's hosts
     assert await sends_again(office, generation, urls=gone) == ["sendMessage"]
     assert links(office) == gone
+
+
+async def test_a_file_that_breaks_off_only_after_it_was_paid_for_is_linked_to_without_blaming_telegram(
+    office: Office,
+) -> None:
+    anna = office.telegram.user(CHAT)
+    await office.made()
+    office.rig.kie.faults.next_file("truncated", count=100)
+    for _ in range(FETCH_TRIES):
+        assert anna.messages == []
+        await office.courier.deliver(CHAT)
+        async with office.rig.database.engine.begin() as connection:
+            await connection.execute(text("UPDATE outbox SET next_at = now()"))
+    told = anna.last_message.text or ""
+    assert "could not fetch its file" in told
+    assert "Charged: 1.6 credits." in told
+    assert "Telegram does not take" not in told
+    assert len(links(office)) == 1
+
+
+async def test_a_file_that_is_too_large_is_linked_to_as_such(office: Office) -> None:
+    anna = office.telegram.user(CHAT)
+    office.rig.kie.switches.set(result_mode="oversized")
+    await office.made()
+    await office.courier.deliver(CHAT)
+    assert "Telegram does not take" in (anna.last_message.text or "")
 
 
 @pytest.mark.parametrize("count", [2, 3])

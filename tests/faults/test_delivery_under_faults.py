@@ -91,6 +91,9 @@ class Host:
     async def probe(self, url: str) -> Fetched:
         raise NotImplementedError
 
+    async def read_through(self, url: str, *, max_bytes: int) -> None:
+        raise NotImplementedError
+
     @asynccontextmanager
     async def fetch(self, url: str, *, max_bytes: int) -> AsyncIterator[Fetched]:
         if self.trouble is not None:

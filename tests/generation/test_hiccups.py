@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from kiebot.errors import AccountStopped, Permanent, Transient
+from kiebot.generation import watch
 from kiebot.generation.model import Generation, State
 from kiebot.generation.pace import Pace
 from kiebot.generation.ports import Fetched, TaskReport, TaskState
@@ -75,6 +76,9 @@ class ErrorPages:
     async def probe(self, url: str) -> Fetched:
         raise Permanent("the result is not a media file", code="not_media")
 
+    async def read_through(self, url: str, *, max_bytes: int) -> None:
+        raise Permanent("the result is not a media file", code="not_media")
+
     def fetch(self, url: str, *, max_bytes: int) -> AbstractAsyncContextManager[Fetched]:
         raise Permanent("the result is not a media file", code="not_media")
 
@@ -82,7 +86,7 @@ class ErrorPages:
 # The file of a finished task
 
 
-@pytest.mark.parametrize("kind", ["dead", "reset", "zero", "html"])
+@pytest.mark.parametrize("kind", ["dead", "reset", "zero", "html", "truncated"])
 async def test_a_result_that_cannot_be_read_just_after_a_long_task_is_waited_for(rig: Rig, kind: str) -> None:
     generation = await begun(rig)
     await asyncio.sleep(0.05)
@@ -118,6 +122,31 @@ async def test_a_result_out_of_reach_for_a_day_is_given_up_and_a_certain_loss(ri
     async with rig.database.transaction() as tx:
         (loss,) = await tx.reckoning.losses(days=1)
     assert (loss.why, loss.is_certain) == ("result_lost", True)
+
+
+async def test_a_body_that_breaks_off_for_a_day_is_given_up_with_the_money_back_and_said(rig: Rig) -> None:
+    generation = await begun(rig, "[[sim:result=truncated]]")
+    await asyncio.sleep(0.05)
+    for _ in range(3):
+        assert (await looks(rig, generation, after=AGES["hour"])).state is State.RUNNING
+    ended = await looks(rig, generation, after=AGES["day"])
+    assert (ended.state, ended.failure) == (State.FAILED, "result_lost")
+    assert await rig.balance() == (10_000, 0)
+    assert await rig.told(generation.id) == ["failed:result_lost"]
+    await rig.books_are_right()
+
+
+async def test_files_that_take_longer_than_a_step_may_are_out_of_reach(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "READ_WITHIN_S", 0.05)
+    generation = await begun(rig, "[[sim:result=slow]]")
+    rig.kie.switches.set(slow_bytes_per_s=50)
+    await asyncio.sleep(0.05)
+    assert (await looks(rig, generation)).state is State.RUNNING
+    monkeypatch.undo()
+    rig.kie.switches.set(slow_bytes_per_s=1_000_000)
+    assert (await looks(rig, generation)).state is State.SUCCEEDED
 
 
 async def test_a_file_that_stays_no_media_is_given_up_within_the_hour(rig: Rig) -> None:

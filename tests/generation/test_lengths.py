@@ -14,6 +14,7 @@ from kiebot.generation.ports import UserFile
 from kiebot.simulators.media import MediaSpec, make_media
 from kiebot.texts.translator import LANGUAGES, translator
 from tests.generation.conftest import Rig
+from tests.unit.test_matroska import TRACKS, block, cluster, film, info
 
 
 class Clips:
@@ -53,6 +54,26 @@ async def test_a_clip_longer_than_it_was_sold_as_is_refused_before_the_submit_wi
     assert rig.kie.tasks == {}
     assert await made.balance() == (10_000_000, 0)
     assert await made.told(ended.id) == ["failed:longer"]
+    await made.books_are_right()
+
+
+async def test_a_clip_whose_headline_is_shorter_than_its_media_is_refused(rig: Rig) -> None:
+    clip = make_media(MediaSpec("mp4", 1, 60.0))
+    at = clip.index(b"mvhd") + 4 + 16
+    forged = clip[:at] + (5000).to_bytes(4, "big") + clip[at + 4 :]
+    ended, _ = await upscale(rig, forged, said_s=5)
+    assert (ended.state, ended.failure) == (State.FAILED, "longer")
+    assert rig.kie.tasks == {}
+
+
+@pytest.mark.parametrize(
+    ("head_s", "blocks_s", "failure"), [(5.0, 4.9, None), (5.0, 60.0, "longer"), (None, 4.9, "unmeasured")]
+)
+async def test_a_webm_is_measured_too(rig: Rig, head_s: float | None, blocks_s: float, failure: str | None) -> None:
+    head = info(head_s * 1000 if head_s else None)
+    ended, made = await upscale(rig, film(head, TRACKS, cluster(int(blocks_s * 1000), block(0))), said_s=5)
+    assert ended.failure == failure
+    assert len(rig.kie.tasks) == (failure is None)
     await made.books_are_right()
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from kiebot.clock import SystemClock
 from kiebot.delivery.outbox import Draft, Row
 from kiebot.errors import Transient
-from kiebot.intake.drain import MAX_TRIES, Drainer, Malformed
+from kiebot.intake.drain import MAX_TRIES, Drainer, Malformed, Measurer
 from kiebot.intake.gate import Gate
 from kiebot.intake.ports import RawUpdate
 from kiebot.storage.inbox import PostgresInbox
@@ -101,12 +101,12 @@ class Rig:
         self.scribe = Scribe()
         self.posts: list[Post] = []
 
-    async def drainer(self, gate: Gate | None = None) -> Drainer:
+    async def drainer(self, gate: Gate | None = None, measurer: Measurer | None = None) -> Drainer:
         owner = uuid4()
         async with self.database.transaction() as tx:
             await tx.replicas.beat(owner, "r", {})
         self.posts.append(Post(self.database, owner))
-        return Drainer(self.database, self.scribe, self.posts[-1], owner, SystemClock(), gate)
+        return Drainer(self.database, self.scribe, self.posts[-1], owner, SystemClock(), gate, measurer)
 
     async def receive(self, *numbers: int, urgent: bool = False) -> None:
         updates = [RawUpdate(n, "c1", json.dumps({"update_id": n}).encode(), urgent) for n in numbers]
@@ -122,6 +122,24 @@ async def rig(engine: AsyncEngine) -> Rig:
     made = Rig(engine)
     await made.inbox.take_fence("t", "r")
     return made
+
+
+async def test_an_update_is_completed_before_its_transaction_is_open_and_handled_so(rig: Rig) -> None:
+    open_meanwhile: list[int] = []
+
+    class Completes:
+        async def complete(self, payload: bytes) -> bytes:
+            async with rig.database.engine.connect() as connection:
+                query = (
+                    "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%' AND datname = current_database()"
+                )
+                open_meanwhile.append(await connection.scalar(text(query)) or 0)
+            return json.dumps({"update_id": json.loads(payload)["update_id"] + 100}).encode()
+
+    await rig.receive(1, 2)
+    await (await rig.drainer(measurer=Completes())).drain(LANE)
+    assert rig.sent == ["101", "102"]
+    assert open_meanwhile == [0, 0]
 
 
 async def test_updates_of_a_lane_are_handled_in_order_and_answered_in_order(rig: Rig) -> None:

@@ -109,6 +109,96 @@ async def test_a_probe_of_an_endless_file_ends(serve: Serve) -> None:
         assert (await results.probe(f"{server.url}/a")).size_bytes == 0
 
 
+def breaks_off(*, reset: bool = False, stall: bool = False, chunked: bool = False) -> Behaviour:
+    """A good head, much of a body, and then the line is cut, or falls silent."""
+
+    async def behave(writer: asyncio.StreamWriter) -> None:
+        size = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 900000"
+        body = PNG + bytes(300_000)
+        writer.write(b"HTTP/1.1 200 OK\r\n" + size + b"\r\n\r\n")
+        writer.write(b"%x\r\n%b\r\n" % (len(body), body) if chunked else body)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        if stall:
+            await asyncio.Event().wait()
+        await (resets if reset else closes)(writer)
+
+    return behave
+
+
+@pytest.mark.parametrize("how", [{}, {"reset": True}, {"stall": True}, {"chunked": True}])
+async def test_a_body_that_breaks_off_is_seen_although_its_head_is_well(
+    how: dict[str, bool], serve: Serve, tmp_path: Path
+) -> None:
+    async with serve(breaks_off(**how)) as (results, server):
+        with pytest.raises(Transient):
+            await results.read_through(f"{server.url}/a", max_bytes=1_000_000)
+    assert left_in(tmp_path) == []
+
+
+async def test_a_whole_body_is_read_to_its_end_and_kept_nowhere(serve: Serve, tmp_path: Path) -> None:
+    async with serve(answers(PNG + bytes(3_000_000))) as (results, server):
+        await results.read_through(f"{server.url}/a", max_bytes=10_000_000)
+        assert len(server.requests) == 1
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>not found</html>", b"<html>" + bytes(100_000)])
+async def test_what_is_no_media_is_not_taken_for_a_result_because_it_came_whole(body: bytes, serve: Serve) -> None:
+    async with serve(answers(body)) as (results, server):
+        with pytest.raises(Permanent if body else Transient):
+            await results.read_through(f"{server.url}/a", max_bytes=1_000_000)
+
+
+def large(end: Behaviour) -> Behaviour:
+    """A file beyond the cap: what is asked for from its end is answered by `end`."""
+
+    behaviours = iter([answers(PNG, length=9_000_000), end])
+
+    async def behave(writer: asyncio.StreamWriter) -> None:
+        await next(behaviours)(writer)
+
+    return behave
+
+
+RANGE = "Content-Range: bytes 8999997-8999999/9000000\r\n"
+
+
+async def test_of_a_file_too_large_to_be_sent_the_head_and_the_end_are_read(serve: Serve) -> None:
+    part = answers(b"end", status="206 Partial Content", headers=RANGE)
+    async with serve(large(part)) as (results, server):
+        await results.read_through(f"{server.url}/a", max_bytes=1_000_000)
+        assert b"range: bytes=-65536" in server.requests[1].lower()
+    async with serve(large(answers(PNG, length=9_000_000))) as (results, server):  # a host that serves no parts
+        await results.read_through(f"{server.url}/a", max_bytes=1_000_000)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        answers(b"", status="416 Range Not Satisfiable"),
+        answers(b"en", length=3, status="206 Partial Content", headers=RANGE),
+        resets,
+        is_silent,
+    ],
+)
+async def test_a_large_file_whose_end_cannot_be_read_is_out_of_reach(end: Behaviour, serve: Serve) -> None:
+    async with serve(large(end)) as (results, server):
+        with pytest.raises(Transient):
+            await results.read_through(f"{server.url}/a", max_bytes=1_000_000)
+
+
+async def test_an_endless_file_is_read_up_to_the_cap(serve: Serve) -> None:
+    async def endless_png(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + PNG)
+        while True:
+            writer.write(bytes(65536))
+            await writer.drain()
+
+    async with serve(endless_png) as (results, server):
+        await results.read_through(f"{server.url}/a", max_bytes=1_000_000)
+
+
 async def test_a_result_larger_than_the_cap_is_told_before_or_while_reading(serve: Serve, tmp_path: Path) -> None:
     for behaviour, size_bytes in ((answers(PNG), len(PNG)), (never_ends, None)):
         async with serve(behaviour) as (results, server):

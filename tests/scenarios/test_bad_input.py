@@ -145,11 +145,24 @@ async def test_a_file_of_the_wrong_kind_is_told_what_fits(alone: World, anna: Si
 
 async def test_a_length_that_nobody_can_measure_is_told_before_a_price(alone: World, anna: SimUser) -> None:
     await opens(anna, model(MEASURED_MODEL))
-    clip = make_media(MediaSpec("mp4", 1, seconds=3.0))
-    await anna.sends_document(clip, "clip.mp4", "video/mp4")
+    await anna.sends_document(b"\x1aE\xdf\xa3 a recording that was cut off", "clip.webm", "video/webm")
     told = await anna.hears("Telegram does not say its length")
     assert not can_create(told)
     await assert_nothing_happened(alone, anna)
+
+
+@pytest.mark.parametrize("mime", ["video/mp4", "application/octet-stream"])
+async def test_a_clip_sent_as_a_file_is_priced_by_its_own_length_and_made_of(
+    alone: World, anna: SimUser, mime: str
+) -> None:
+    await opens(anna, model(MEASURED_MODEL))
+    await anna.sends_document(make_media(MediaSpec("mp4", 1, seconds=3.0)), "clip.mp4", mime)
+    assert (await anna.hears(can_create)).says("48 credits at most")
+    await anna.presses(CREATE)
+    await gets_media(anna)
+    await alone.settles()
+    assert await alone.rows(ENDS, user=anna.user_id) == [("succeeded", "captured")]
+    await alone.assert_books_are_right()
 
 
 # Money
@@ -180,6 +193,10 @@ TROUBLES: dict[str, tuple[Trouble, str]] = {
     "answers a create with garbage": (lambda kie: kie.faults.next_create("not_json"), "connection to the maker broke"),
     "loses the answer": (lambda kie: kie.loses_next_answer(), "connection to the maker broke"),
     "succeeds without a result": (lambda kie: kie.switches.set(profile="H"), "returned nothing"),
+    "gives a result that breaks off": (
+        lambda kie: kie.switches.set(result_mode="truncated"),
+        "could not be fetched",
+    ),
     "gives a result that is no media": (lambda kie: kie.switches.set(result_mode="html"), "could not be fetched"),
 }
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kiebot.generation.media import Measures, is_accepted, kind_of_mime, measure, sniff
+from kiebot.generation.media import Measures, declared, is_accepted, kind_of_mime, measure, sniff
 
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 640, 480) + bytes(9)
 GIF = b"GIF89a" + struct.pack("<HH", 320, 200) + bytes(3)
@@ -146,6 +146,51 @@ def test_a_long_form_header_and_a_long_box_are_read() -> None:
     assert measure(data, "video") == Measures(5.0, 8, 8)
 
 
+def media(*samples: tuple[int, int], duration: int = 0, scale: int = 1000, shown: int = 0, number: int = 1) -> bytes:
+    """A track of 64 by 64: ticks by its media's header, in the movie's ticks, and (count, ticks) of its samples."""
+    head = box(
+        b"tkhd", bytes(12), struct.pack(">I4xI", number, shown), bytes(16 + 36), struct.pack(">II", 64 << 16, 64 << 16)
+    )
+    table = box(b"stts", bytes(4), struct.pack(">I", len(samples)), *(struct.pack(">II", *each) for each in samples))
+    own = box(b"mdhd", bytes(12), struct.pack(">II", scale, duration), bytes(4))
+    return box(b"trak", head, box(b"mdia", own, box(b"minf", box(b"stbl", table))))
+
+
+def moof(*runs: bytes, flags: int = 0x20000, number: int = 1, more: bytes = b"") -> bytes:
+    head = box(b"tfhd", struct.pack(">II", flags, number), more)
+    return box(b"moof", box(b"mfhd", bytes(8)), box(b"traf", head, *runs)) + box(b"mdat", bytes(9))
+
+
+USUAL = box(b"mvex", box(b"trex", bytes(4), struct.pack(">III", 1, 1, 40), bytes(8)))
+COUNTED = box(b"trun", struct.pack(">III", 0x1, 100, 0))
+TIMED = box(b"trun", struct.pack(">IIII", 0x305, 2, 0, 0), struct.pack(">IIII", 1500, 9, 2500, 9))
+
+
+@pytest.mark.parametrize(
+    ("film", "seconds"),
+    [
+        (movie(1000, media(duration=60_000)), 60.0),
+        (movie(1000, media(duration=900_000, scale=15_000)), 60.0),
+        (movie(1000, media(shown=60_000, duration=1000)), 60.0),
+        (movie(1000, media(shown=1000, duration=1000), media(duration=60_000, number=2)), 60.0),
+        (movie(1000, media((600, 100), shown=1000, duration=1000)), 60.0),
+        (movie(1000, media((10, 100), (590, 100), duration=1000)), 60.0),
+        (movie(1000, media(duration=2**32 - 1)), 1.0),
+        (movie(1000, USUAL, media(duration=1000)) + moof(COUNTED) * 3, 12.0),
+        (movie(1000, media(duration=1000), USUAL) + moof(COUNTED, flags=0x2000A, more=struct.pack(">II", 1, 50)), 5.0),
+        (movie(1000, media(duration=1000), USUAL) + moof(TIMED, TIMED), 8.0),
+        (movie(0, media(), box(b"mvex", box(b"mehd", bytes(4), struct.pack(">I", 1000)))) + moof(TIMED), 4.0),
+        (movie(60_000, media((10, 100), duration=1000)), 60.0),
+    ],
+)
+def test_of_all_lengths_that_a_film_tells_the_longest_counts(film: bytes, seconds: float) -> None:
+    assert measure(film, "video") == Measures(seconds, 64, 64)
+
+
+def test_what_stands_behind_more_boxes_than_are_read_makes_a_film_unmeasured_and_not_short() -> None:
+    assert measure(movie(1000, media(duration=1000), USUAL) + box(b"free") * 30_000 + moof(TIMED), "video") is None
+
+
 def test_audio_is_measured_in_seconds() -> None:
     assert measure(spoken(1.5), "audio") == Measures(1.5)
     assert measure(movie(3200, brand=b"M4A "), "audio") == Measures(3.2)
@@ -153,6 +198,25 @@ def test_audio_is_measured_in_seconds() -> None:
         found = measure(data, "audio")
         assert found is not None
         assert found.seconds == pytest.approx(seconds, abs=0.05)
+
+
+def test_a_song_whose_first_frame_tells_fewer_frames_than_follow_is_as_long_as_its_frames() -> None:
+    told = b"\xff\xfb\x90\x00" + bytes(32) + b"Xing" + struct.pack(">II", 1, 7)
+    found = measure(told.ljust(417, b"\0") + MP3 * 10, "audio")
+    assert found is not None
+    assert found.seconds == pytest.approx(20.1, abs=0.1)
+
+
+def test_a_picture_in_front_of_a_song_is_no_part_of_its_length() -> None:
+    picture = (b"\xff\xfb\x90\x00" + bytes(20)) * 600
+    size = bytes(len(picture) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    found = measure(b"ID3\x04\0\0" + size + picture + MP3, "audio")
+    assert found is not None
+    assert found.seconds == pytest.approx(2.01, abs=0.05)
+
+
+def test_a_song_of_endless_beginnings_is_read_only_so_far() -> None:
+    assert measure(MP3 + b"\xff" * 3_000_000, "audio") is None
 
 
 def test_a_file_that_is_not_of_the_wanted_kind_is_not_measured() -> None:
@@ -168,6 +232,30 @@ def test_only_formats_the_models_take_are_accepted() -> None:
     assert not is_accepted("video", "image/png")
     assert kind_of_mime("audio/ogg") == "audio"
     assert kind_of_mime("application/zip") == "document"
+
+
+@pytest.mark.parametrize(
+    ("mime", "name", "kind", "known"),
+    [
+        ("video/mp4", "a.bin", "video", "video/mp4"),
+        ("Video/MP4; codecs=avc1", None, "video", "video/mp4"),
+        ("application/octet-stream", "A.MKV", "video", "video/x-matroska"),
+        (None, "song.final.m4a", "audio", "audio/mp4"),
+        ("", "voice.opus", "audio", "audio/ogg"),
+        ("application/ogg", "a.ogg", "audio", "audio/ogg"),
+        ("audio/x-opus+ogg", "a.opus", "audio", "audio/ogg"),
+        ("video/x-m4v", "a.m4v", "video", "video/mp4"),
+        (None, "photo.jpeg", "image", "image/jpeg"),
+        ("application/pdf", "film.mp4", "document", "application/pdf"),
+        ("application/octet-stream", "setup.exe", "document", "application/octet-stream"),
+        (None, "mp4", "video", "video/mp4"),
+        (None, None, "document", ""),
+    ],
+)
+def test_a_file_is_of_the_type_it_is_said_to_be_or_else_of_that_its_name_ends_with(
+    mime: str | None, name: str | None, kind: str, known: str
+) -> None:
+    assert declared(mime, name) == (kind, known)
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,7 +1,8 @@
 """A file: it goes into the form on the desk, or waits for a model to be chosen. Its caption counts as the prompt.
 
-What a file is comes from the message's own fields; nothing is downloaded here. The files of an album come one by one:
-the first draws a screen, the others bring that screen up to date.
+What a file is comes from the message's own fields, to which measuring.py has added what Telegram does not tell; nothing
+is downloaded here. The files of an album come one by one: the first draws a screen, the others bring that screen up to
+date.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from kiebot.bot.routing import message
 from kiebot.bot.screens import home_button, show_offer
 from kiebot.bot.session import Kept, Session
 from kiebot.bot.unit import Unit
-from kiebot.generation.media import is_accepted, kind_of_mime
+from kiebot.generation.media import declared, is_accepted
 from kiebot.generation.product import Model
 
 _MEGABYTE = 1_000_000
@@ -53,13 +54,13 @@ def media_of(sent: Message) -> MediaInput | None:
 
 
 def _described(name: str, facts: dict[str, object]) -> MediaInput:
-    mime = _text(facts.get("mime_type")) or _USUAL_MIME.get(name)
+    kind, mime = declared(_text(facts.get("mime_type")) or _USUAL_MIME.get(name), _text(facts.get("file_name")))
     side = _whole(facts.get("length"))  # a video note is round: one side says both
     return MediaInput(
         file_id=str(facts["file_id"]),
-        kind=_KINDS.get(name) or kind_of_mime(mime or ""),
+        kind=_KINDS.get(name) or kind,
         size_bytes=_whole(facts.get("file_size")),
-        mime=mime,
+        mime=mime or None,
         seconds=_seconds(facts.get("duration")),
         width=_whole(facts.get("width")) or side,
         height=_whole(facts.get("height")) or side,

@@ -58,7 +58,8 @@ class SentFile:
         facts: Json = {"file_id": self.file_id, "file_unique_id": self.content.unique_id}
         facts["file_size"] = len(self.content.data)
         mime = self.content.sniffed.mime
-        facts["mime_type"] = self.content_type if mime == "application/octet-stream" else mime
+        is_claimed = self.kind == "document" or mime == "application/octet-stream"
+        facts["mime_type"] = self.content_type if is_claimed else mime
         if self.kind in ("video", "animation"):
             facts |= {"width": self.content.sniffed.width or 640, "height": self.content.sniffed.height or 360}
         if self.kind in ("video", "animation", "audio", "voice"):

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from kiebot.cli import cli
 from kiebot.demo import mutant_replica
-from kiebot.generation.ports import Fetched
 from kiebot.generation.service import Generations
 from kiebot.ids import settlement_key, wallet_of
 from kiebot.kie.results import KieResults
@@ -35,10 +34,10 @@ def capture_twice() -> None:
 def result_unseen() -> None:
     """The money is taken without a look at the result."""
 
-    async def probe(self: KieResults, url: str) -> Fetched | None:
-        return None
+    async def read_through(self: KieResults, url: str, *, max_bytes: int) -> None:
+        return
 
-    KieResults.probe = probe  # type: ignore[method-assign,assignment]  # the very purpose of this module
+    KieResults.read_through = read_through  # type: ignore[method-assign]  # the very purpose of this module
 
 
 def orphans_refused() -> None:
