@@ -136,7 +136,7 @@ class Results(Protocol):
         ...
 
     async def read_through(self, url: str, *, max_bytes: int) -> None:
-        """Read the result to its end and keep nothing: proves that it is there in whole. Of one that is larger only
+        """Read the result to its end: proves that it is there in whole. Of one that is larger only
         the head is read, and the end where the host serves parts.
 
         Raises: as probe; Transient, too, when the body breaks off or stands still.

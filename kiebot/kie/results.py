@@ -24,6 +24,7 @@ from kiebot.generation.ports import Fetched, TooLarge
 from kiebot.kie.dial import CheckedDial, Resolve, resolve
 from kiebot.kie.exchange import CONNECT_TIMEOUT_S, retry_after_s
 from kiebot.kie.hosts import ResultHosts, Target
+from kiebot.kie.spool import Spool
 
 MAX_REDIRECTS = 3
 PART_BYTES = 64 * 1024  # of a head or an end that is asked for alone
@@ -71,6 +72,7 @@ class KieResults:
         self._hosts = ResultHosts(extra_hosts)
         self._directory = directory
         self._deadlines = deadlines or FetchDeadlines()
+        self._spool = Spool(directory)
         dial = CheckedDial(self._hosts.endpoints, resolve=resolve)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl_context, max_connections=32, keepalive_expiry=5.0, network_backend=dial
@@ -83,6 +85,7 @@ class KieResults:
         await self.close()
 
     async def close(self) -> None:
+        self._spool.close()
         await self._pool.aclose()
 
     async def probe(self, url: str) -> Fetched:
@@ -94,23 +97,39 @@ class KieResults:
         return Fetched(path=Path(), size_bytes=size_bytes or 0, mime=found.mime, kind=found.kind)
 
     async def read_through(self, url: str, *, max_bytes: int) -> None:
-        """Read a result to its end and keep nothing of it; see Results.read_through."""
+        """Read a result to its end; see Results.read_through. One that is not large is kept for the next `fetch`."""
         async with _translated(self._deadlines.fetch_s):
             async with self._opened(url) as response:
-                if await _is_read(response, max_bytes):
+                if await self._is_read(url, response, max_bytes):
                     return
             async with self._opened(url, part=_END_PART) as response:
                 if response.status == _PARTIAL:  # else its host serves no parts
-                    await _is_read(response, max_bytes, is_head=False)
+                    await _drained(response.aiter_stream(), max_bytes)
 
     @asynccontextmanager
     async def fetch(self, url: str, *, max_bytes: int) -> AsyncIterator[Fetched]:
         """Download a result; see Results.fetch. The file is gone when the context ends."""
         with tempfile.TemporaryDirectory(prefix="kiebot-", dir=self._directory) as folder:
             path = Path(folder, "result")
-            async with _translated(self._deadlines.fetch_s), self._opened(url) as response:
-                size_bytes, head = await _save(response, path, max_bytes)
-            yield await _described(path, size_bytes, _sniffed(head))
+            if not self._spool.take(url, path):
+                async with _translated(self._deadlines.fetch_s), self._opened(url) as response:
+                    await _save(response, path, max_bytes)
+            yield await _described(path)
+
+    async def _is_read(self, url: str, response: httpcore.Response, max_bytes: int) -> bool:
+        """Read a body to its end. False: it is larger than the cap, and the rest was left."""
+        chunks, announced = response.aiter_stream(), _total_bytes(response)
+        head = await _head(chunks)
+        _sniffed(head)
+        if announced is not None and announced > max_bytes:
+            return False
+        if announced is None or not self._spool.has_room_for(announced):
+            return await _drained(chunks, max_bytes - len(head))
+        with tempfile.TemporaryDirectory(prefix="kiebot-", dir=self._directory) as folder:
+            path = Path(folder, "result")
+            await _write(path, head, chunks, announced)
+            self._spool.keep(url, path, announced)
+        return True
 
     @asynccontextmanager
     async def _opened(self, url: str, *, part: str | None = None) -> AsyncIterator[httpcore.Response]:
@@ -180,15 +199,9 @@ async def _head(chunks: AsyncIterator[bytes]) -> bytes:
     return bytes(head)
 
 
-async def _is_read(response: httpcore.Response, max_bytes: int, *, is_head: bool = True) -> bool:
-    """Read a body to its end. False: it is larger than the cap, and the rest was left."""
-    chunks = response.aiter_stream()
-    head = await _head(chunks)
-    if is_head:
-        _sniffed(head)
-        if (_total_bytes(response) or 0) > max_bytes:
-            return False
-    size_bytes = len(head)
+async def _drained(chunks: AsyncIterator[bytes], max_bytes: int) -> bool:
+    """Whether they end within so many bytes; nothing of them is kept."""
+    size_bytes = 0
     async for chunk in chunks:
         size_bytes += len(chunk)
         if size_bytes > max_bytes:
@@ -196,23 +209,29 @@ async def _is_read(response: httpcore.Response, max_bytes: int, *, is_head: bool
     return True
 
 
-async def _save(response: httpcore.Response, path: Path, max_bytes: int) -> tuple[int, bytes]:
-    """Write the body to a new file. Returns its length and its first bytes. Raises: TooLarge, past the cap."""
+async def _save(response: httpcore.Response, path: Path, max_bytes: int) -> None:
+    """Write the body to a new file. Raises: TooLarge, past the cap."""
     announced = _total_bytes(response)
     if announced is not None and announced > max_bytes:
         raise TooLarge(announced)
-    size_bytes, head, waiting = 0, b"", bytearray()
-    async for chunk in response.aiter_stream():
+    chunks = response.aiter_stream()
+    if not await _write(path, await _head(chunks), chunks, max_bytes):
+        raise TooLarge(announced)
+
+
+async def _write(path: Path, head: bytes, chunks: AsyncIterator[bytes], max_bytes: int) -> bool:
+    """Head and chunks, in large pieces. False past the cap, with whatever was written until then."""
+    size_bytes, waiting = len(head), bytearray(head)
+    async for chunk in chunks:
         size_bytes += len(chunk)
         if size_bytes > max_bytes:
-            raise TooLarge(announced)
+            return False
         waiting += chunk
         if len(waiting) >= _WRITE_BYTES:
-            head = head or bytes(waiting[: media.HEAD_BYTES])
             await asyncio.to_thread(_append, path, bytes(waiting))
             waiting.clear()
     await asyncio.to_thread(_append, path, bytes(waiting))
-    return size_bytes, head or bytes(waiting[: media.HEAD_BYTES])
+    return size_bytes <= max_bytes
 
 
 def _append(path: Path, chunk: bytes) -> None:
@@ -229,7 +248,13 @@ def _sniffed(head: bytes) -> media.MediaType:
     return found
 
 
-async def _described(path: Path, size_bytes: int, found: media.MediaType) -> Fetched:
+async def _described(path: Path) -> Fetched:
+    def read() -> tuple[bytes, int]:
+        with path.open("rb") as file:
+            return file.read(media.HEAD_BYTES), path.stat().st_size
+
+    head, size_bytes = await asyncio.to_thread(read)
+    found = _sniffed(head)
     measures = await asyncio.to_thread(media.measure, path, found.kind) or media.Measures()
     return Fetched(
         path=path,

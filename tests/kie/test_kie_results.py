@@ -16,6 +16,7 @@ import pytest
 from kiebot.errors import KiebotError, Permanent, Transient
 from kiebot.generation.ports import TooLarge
 from kiebot.kie.results import FetchDeadlines, KieResults
+from kiebot.kie.spool import ONE_BYTES
 
 from .kie_raw_server import Behaviour, RawServer, answers, closes, drips, is_silent, never_ends, resets
 
@@ -136,10 +137,31 @@ async def test_a_body_that_breaks_off_is_seen_although_its_head_is_well(
     assert left_in(tmp_path) == []
 
 
-async def test_a_whole_body_is_read_to_its_end_and_kept_nowhere(serve: Serve, tmp_path: Path) -> None:
-    async with serve(answers(PNG + bytes(3_000_000))) as (results, server):
+async def test_what_was_read_through_is_sent_without_a_second_download_and_only_once(
+    serve: Serve, tmp_path: Path
+) -> None:
+    body = PNG + bytes(3_000_000)
+    async with serve(answers(body)) as (results, server):
         await results.read_through(f"{server.url}/a", max_bytes=10_000_000)
+        for downloads in (1, 2):
+            async with results.fetch(f"{server.url}/a", max_bytes=10_000_000) as fetched:
+                assert fetched.path.read_bytes() == body
+                assert (fetched.mime, fetched.width, fetched.size_bytes) == ("image/png", 3, len(body))
+            assert len(server.requests) == downloads
+    assert left_in(tmp_path) == []
+
+
+async def test_a_film_that_was_read_through_is_kept_nowhere(serve: Serve, tmp_path: Path) -> None:
+    async with serve(answers(PNG + bytes(ONE_BYTES))) as (results, server):
+        await results.read_through(f"{server.url}/a", max_bytes=50_000_000)
         assert len(server.requests) == 1
+        assert left_in(tmp_path) == []
+
+
+async def test_what_was_read_through_and_never_sent_is_gone_with_the_replica(serve: Serve, tmp_path: Path) -> None:
+    async with serve(answers(PNG)) as (results, server):
+        await results.read_through(f"{server.url}/a", max_bytes=10_000_000)
+        assert left_in(tmp_path) != []
     assert left_in(tmp_path) == []
 
 
