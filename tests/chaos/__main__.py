@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from kiebot.demo.mutants import MUTANTS
+from tests.chaos.entering import WISHES, Choice, choose
 from tests.chaos.matrix import Outcome, chosen, play_all
 from tests.chaos.mutants import hunt, replica_with
 from tests.chaos.opening import end_in_order, open_rig
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--ttl", type=float, default=TTL_S, help="the lease's, seconds; default 3, in production 10")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="break the replicas on purpose")
     parser.add_argument("--mutants", action="store_true", help="each in turn, with the row that must find it")
+    parser.add_argument("--network", choices=WISHES, help="default: namespaces where permitted, else doors")
     options = parser.parse_args()
     if options.mutants:
         return asyncio.run(_hunt(options))
@@ -34,14 +36,18 @@ def main() -> int:
         numbers = chosen(options.rows, ROWS)
     except ValueError:
         parser.error(f"--rows is written like {ALL}")
-    return asyncio.run(_run(numbers, options))
+    return asyncio.run(_run(numbers, options, choose(options.network)))
 
 
-async def _run(numbers: Sequence[int], options: argparse.Namespace) -> int:
+async def _run(numbers: Sequence[int], options: argparse.Namespace, network: Choice) -> int:
     end_in_order()
     began, seed, mutant = time.monotonic(), options.seed, options.mutant
     print(f"seed {seed}, TTL {options.ttl:g} s, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
-    async with open_rig(ttl_s=options.ttl, seed=seed, command=replica_with(mutant), mutant=mutant or "") as rig:
+    print(f"network: {network.told}", flush=True)
+    command = replica_with(mutant)
+    opened = open_rig(ttl_s=options.ttl, seed=seed, command=command, mutant=mutant or "", network=network.make)
+    async with opened as rig:
+        rig.unreal = network.refused
         rig.nemesis_s = options.minutes * 60.0
         outcomes = await play_all(rig, [ROWS[number] for number in numbers], _tell)
     missed = [outcome for outcome in outcomes if outcome.verdict == "not met"]

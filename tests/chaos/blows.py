@@ -94,7 +94,7 @@ async def _write_is_on_its_way(rig: Rig, victim: str) -> bool:
     """A write has left the replica and waits in its door. A connection's first one is in pieces, and does not count."""
     door = rig.doors[victim].postgres
     for _ in range(AIMS):
-        door.falls_silent("up")
+        door.holds("up")  # the door's own silence: what was sent can be seen in it
         serial = await rig.crowd.says()
         words = f"/n{serial}".encode()
         try:
