@@ -94,8 +94,6 @@ class Rig:
     directory: Path
     """For whatever a row needs beside."""
     has_web: bool = True
-    unreal: str = ""
-    """Why rows about networks are skipped: real packets were to be dropped, and cannot be."""
     nemesis_s: float = 60.0
     """How long the random row strikes."""
     leaving: set[str] = field(default_factory=set)
