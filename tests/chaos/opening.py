@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import random
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -29,6 +26,7 @@ from tests.chaos.crowd import Crowd
 from tests.chaos.door import Address, Door
 from tests.chaos.network import KINDS, Loopback, Network
 from tests.chaos.rig import PREFIX, Doors, Rig
+from tests.chaos.running import dying_with_us
 from tests.chaos.stores import Stores, make_stores
 from tests.scenarios.gate import free_port
 from tests.scenarios.world import World, open_world
@@ -89,7 +87,7 @@ async def open_rig(
         members = [
             Member(name, _environment(world, stores, doors[name], ttl_s) | own | environment, enter=enter)
             for name in doors
-            if (enter := (*doors[name].place.enter, *_dying_with_us()))
+            if (enter := (*doors[name].place.enter, *dying_with_us()))
             if (own := {"REPLICA_ID": name, "PORT": str(ports[name])})
         ]
         log = home / "replicas.log"
@@ -156,14 +154,6 @@ def _through(url: str, scheme: str, door: Door) -> str:
     """The same account at the door."""
     account = url.split("://", 1)[1].split("@", 1)[0]
     return f"{scheme}{account}@{door.host}:{door.port}"
-
-
-@functools.cache
-def _dying_with_us() -> tuple[str, ...]:
-    """What, put before a command, ends it when this process is killed; nothing where no such program is."""
-    words = ("setpriv", "--pdeathsig", "KILL", "--")
-    found = shutil.which(words[0]) is not None
-    return words if found and subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0 else ()
 
 
 async def _stop(rig: Rig) -> None:

@@ -29,6 +29,7 @@ from kiebot.simulators.telegram.journal import Call
 from tests.chaos.crowd import Crowd
 from tests.chaos.door import Door
 from tests.chaos.network import EVERYTHING, LOCAL, Place, Weather
+from tests.chaos.running import dying_with_us
 from tests.chaos.stores import Stores
 from tests.scenarios.gate import LOOPBACK, free_port
 from tests.scenarios.world import World
@@ -257,6 +258,7 @@ class Rig:
         port = free_port()
         given = self.cluster.members[self.names[0]].environment
         process = await asyncio.create_subprocess_exec(
+            *dying_with_us(),
             *command,
             env={**os.environ, **given, "REPLICA_ID": name, "PORT": str(port), **environment},
             cwd=cwd,

@@ -1,8 +1,11 @@
-"""A command of ours as a process, for tests: `./dev chaos` may have to run itself once more in another network."""
+"""Processes of ours: a command for tests, and replicas that outlive nobody."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 async def runs(module: str, *arguments: str) -> tuple[int, str]:
-    """A command of ours: its status and what it printed."""
+    """A module of ours, to its end: its status and what it printed."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", module, *arguments),
         cwd=ROOT,
@@ -25,3 +28,11 @@ async def runs(module: str, *arguments: str) -> tuple[int, str]:
             process.kill()
             await process.wait()
     return process.returncode or 0, said.decode()
+
+
+@functools.cache
+def dying_with_us() -> tuple[str, ...]:
+    """What, put before a command, ends it when this process is killed; nothing where no such program is."""
+    words = ("setpriv", "--pdeathsig", "KILL", "--")
+    found = shutil.which(words[0]) is not None
+    return words if found and subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0 else ()
