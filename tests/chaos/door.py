@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import cast
 
 from tests.chaos.network import BOTH, Direction, Line, Weather
-from tests.scenarios.gate import LOOPBACK, free_port
+from tests.scenarios.gate import LOOPBACK
 
 END = b""
 
@@ -29,13 +29,16 @@ RESENT_S = 0.2  # how late a retransmission makes a piece that was lost
 
 
 class Door:
-    """Forwards a port of its own. Used as an async context manager. `line`: the one that its client comes by."""
+    """Forwards a port of its own, the same one from the first opening on. Used as an async context manager.
+
+    Args: line, the one that its client comes by.
+    """
 
     def __init__(
         self, target: Address, *, host: str = LOOPBACK, line: Line | None = None, rng: random.Random | None = None
     ) -> None:
         self.target = target
-        self.host, self.port = host, free_port()
+        self.host, self.port = host, 0
         self._line = line
         self.weather: dict[Direction, Weather] = {"up": Weather(), "down": Weather()}
         self.rng = rng or random.Random(0)
@@ -61,6 +64,7 @@ class Door:
         if self._server is None:
             loop = asyncio.get_running_loop()
             self._server = await loop.create_server(lambda: Client(self), self.host, self.port)
+            self.port = self._server.sockets[0].getsockname()[1]
 
     async def shut(self) -> None:
         """Nothing listens; who is inside is thrown out by a reset."""
