@@ -69,7 +69,7 @@ def main() -> None:
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds must be at least 1")
     began = time.monotonic()
-    if options.name == "failover":  # not of `all`: it takes the better part of an hour
+    if options.name == "failover":  # not of `all`: it takes three hours
         network = choose(options.network)
         if network.refused:
             parser.error(f"namespaces are not permitted: {network.refused}")

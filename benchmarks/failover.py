@@ -10,7 +10,7 @@ Baselines, in the same run, with the same people and blows: **lock**, the plain 
 third of its TTL, and **updater**, python-telegram-bot's own Updater in two processes at once. They have no inbox: an
 update is lost when nobody ever answered it and doubled when it was answered twice. Their rounds are fewer.
 
-Without --rounds: 100 rounds where a round is short, 30 where it lasts a TTL, 20 pauses of two TTLs, 10 long outages.
+Without --rounds: 100 rounds where a round is short, 20 pauses of two TTLs, 30 of all others.
 """
 
 from __future__ import annotations
@@ -263,12 +263,12 @@ EVENTS = (
     Event("FLUSHALL", _flushed, 30, 1.0, polls_may_meet=True),
     Event("Redis' clock steps back an hour, the holder is lost", _clock_back, 30, 1.1 * TTL_S),
     Event("Redis' clock steps forward an hour", _clock_forward, 30, 1.0, polls_may_meet=True),
-    Event("Redis away for 60 s, from its return", _redis_away, 10, 1.0, polls_may_meet=True),
-    Event("Postgres away for 60 s, from its return", _postgres_away, 10, 1.0),
+    Event("Redis away for 60 s, from its return", _redis_away, 30, 1.0, polls_may_meet=True),
+    Event("Postgres away for 60 s, from its return", _postgres_away, 30, 1.0),
 )
 ROLLS = (
-    Event("rolling restart of 5 replicas under 50 updates/s (whole roll)", _roll, 5, None),
-    Event("polling, webhook, polling by rolling restarts of 5 under 25 updates/s (both)", _change_mode, 3, None),
+    Event("rolling restart of 5 replicas under 50 updates/s (whole roll)", _roll, 30, None),
+    Event("polling, webhook, polling by rolling restarts of 5 under 25 updates/s (both)", _change_mode, 30, None),
 )
 
 

@@ -30,6 +30,7 @@ from kiebot.observe.metrics import METRICS
 from kiebot.store import Tx
 from kiebot.wakeups import Advance, Deliver, RefreshCard
 
+CARD_STALE_S = 60.0  # what a status card tells of the queue and of the time is shown anew after that
 GIVEN_UP = ("timeout", "result_lost", "task_lost", "model_gone")  # reasons with which we stop waiting for a task
 
 
@@ -110,8 +111,11 @@ async def look_later(
         seen=generation.revision,
         ends=claim,
     )
-    if deferred is not None:
-        tx.wakeups.append(Advance(generation.id, deferred.revision, deferred.due_in_s))
+    if deferred is None:
+        return
+    tx.wakeups.append(Advance(generation.id, deferred.revision, deferred.due_in_s))
+    if (version := await tx.cards.want_again(generation.id, CARD_STALE_S)) is not None:
+        tx.wakeups.append(RefreshCard(generation.id, version))
 
 
 def _with_facts(after: Generation, before: Generation, event: Event) -> Generation:

@@ -33,7 +33,7 @@ Also = Callable[[Tx], Awaitable[None]]
 
 UPLOAD_LIVES = timedelta(hours=20)  # the provider keeps uploads for 24 hours; a job must still read them
 SLOT_WAIT_S, MAX_SLOT_WAIT_S = 15.0, 600.0  # a slot that comes free wakes the next one; this is the fallback
-NEAR_S, EARLY_S = 1.0, 0.5  # a turn so near is waited for; who is told a later one comes back that much earlier
+NEAR_S, EARLY_S = 2.0, 1.0  # a turn so near is waited for; who is told a later one comes back that much earlier
 MODEL_OFF_WAIT_S = 60.0
 LONGEST_PAUSE_S = 300.0
 MAX_SETBACKS = 50  # with the pauses between them some four hours: an outage of the provider's is no fault of the work

@@ -32,6 +32,11 @@ _POOLER = (
     "the lease needs a session of Postgres for itself, and here a pooler shares sessions between clients: in LEASE_URL "
     "name the direct address of Postgres (or a pooler in session mode), or another store (redis://, file://)"
 )
+_REFUSED_SETTING = "unsupported startup parameter"  # PgBouncer's words, whatever its mode
+_PICKY = (
+    "a pooler in front of Postgres refuses a setting of the lease's session; in LEASE_URL name the direct address of "
+    "Postgres, or let a pooler in session mode ignore the setting (ignore_startup_parameters)"
+)
 
 
 class PoolerInBetween(StoreUnreachable):
@@ -146,13 +151,11 @@ def answered(timeout_s: float) -> Iterator[None]:
             "no table lease_beats: LEASE_URL must name kiebot's database, after `kiebot migrate`"
         ) from error
     except _LIBRARY_ERRORS as error:
-        if _is_of_a_pooler(error):
+        if getattr(error, "sqlstate", None) in _UNNAMED:
             raise PoolerInBetween from error
+        if _REFUSED_SETTING in str(error):
+            raise StoreUnreachable(f"{str(error)[:200]}: {_PICKY}") from error
         raise StoreUnreachable(f"{type(error).__name__}: {str(error)[:200]}") from error
-
-
-def _is_of_a_pooler(error: BaseException) -> bool:
-    return getattr(error, "sqlstate", None) in _UNNAMED or "unsupported startup parameter" in str(error)
 
 
 def has_ended(error: BaseException | None) -> bool:

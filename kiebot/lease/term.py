@@ -55,8 +55,10 @@ class Timing:
 
     def __post_init__(self) -> None:
         intervals = (self.ttl_s, self.renew_s, self.call_timeout_s, self.margin_s, self.look_s, self.probe_s)
-        if min(intervals) <= 0:
+        if min(*intervals, self.rest_s, self.stop_s) <= 0:
             raise ValueError("lease intervals must be above zero")
+        if self.probe_misses < 2:
+            raise ValueError("one look that misses the holder's connection is no proof: at least two in a row")
         if self.ttl_s < _MIN_RENEWALS_PER_TTL * self.renew_s:
             raise ValueError(f"a lease of {self.ttl_s:g} s must leave room for four renewals, {self.renew_s:g} s each")
         if self.stall_s <= self.call_timeout_s:

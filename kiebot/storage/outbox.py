@@ -145,6 +145,13 @@ _WANT = text("""
     ON CONFLICT (generation_id) DO UPDATE SET wanted_version = cards.wanted_version + 1
     RETURNING wanted_version
 """)
+# It was last shown when its quiet time began. A third of the age on top: who waits for long is told more seldom.
+_WANT_AGAIN = text("""
+    UPDATE cards SET wanted_version = wanted_version + 1 FROM generations g
+    WHERE g.id = generation_id AND generation_id = :generation_id AND NOT is_gone AND wanted_version = sent_version
+        AND next_at <= now() - greatest(make_interval(secs => :stale_s), (now() - g.accepted_at) / 3)
+    RETURNING wanted_version
+""")
 _WANT_GONE = text("""
     UPDATE cards SET is_gone = true, wanted_version = wanted_version + 1 WHERE generation_id = :generation_id
     RETURNING wanted_version
@@ -183,6 +190,13 @@ class CardRepository:
         """The card is out of date (or new; then `message_id` is the message it takes over). The wanted version."""
         facts = {"generation_id": generation_id, "chat_id": chat_id, "message_id": message_id}
         return int(await self._connection.scalar(_WANT, facts) or 0)
+
+    async def want_again(self, generation_id: UUID, stale_s: float) -> int | None:
+        """What the card tells has been standing for `stale_s` seconds, and for a third of the work's age: the wanted
+        version. None, when it is fresh, or behind already."""
+        facts = {"generation_id": generation_id, "stale_s": stale_s}
+        version: int | None = await self._connection.scalar(_WANT_AGAIN, facts)
+        return version
 
     async def want_gone(self, generation_id: UUID) -> int:
         """The outcome stands in the chat: the card is to be removed. 0 when there is no card."""

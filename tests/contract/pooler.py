@@ -123,6 +123,27 @@ def _send(session: ServerSession, answer: bytes) -> None:
 
 
 @contextlib.asynccontextmanager
+async def picky_pooler(directory: Path, parameter: str) -> AsyncIterator[str]:
+    """The address of one that refuses this startup parameter, as PgBouncer does in every mode by default."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            (size,) = struct.unpack("!i", await reader.readexactly(4))
+            if parameter.encode() in await reader.readexactly(size - 4):
+                said = f"SFATAL\0C08P01\0Munsupported startup parameter: {parameter}\0\0".encode()
+                writer.write(b"E" + struct.pack("!i", 4 + len(said)) + said)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_unix_server(refuse, directory / ".s.PGSQL.5432")
+    try:
+        yield f"postgresql://somebody@/kiebot?host={directory}"
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+@contextlib.asynccontextmanager
 async def transaction_pooler(upstream: str, directory: Path) -> AsyncIterator[str]:
     """The address of a running one in front of `upstream`. The directory's path must be short."""
     pooler = TransactionPooler(upstream)

@@ -110,9 +110,7 @@ async def test_the_lease_goes_from_one_that_leaves_to_another_and_on_when_that_i
     old, new, waits = (first, second, standing_by) if leading.done() else (second, first, leading)
 
     old.send_signal(signal.SIGTERM)
-    began = time.monotonic()
-    await asyncio.wait_for(waits, 5)
-    assert time.monotonic() - began < 0.7
+    await asyncio.wait_for(waits, 5)  # half of what it would take to run out
     assert await asyncio.wait_for(old.wait(), 5) == 0
 
     here = bid(Timing())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -69,10 +68,8 @@ async def test_a_stalled_server_is_unreachable_within_the_call_timeout(
 ) -> None:
     lease = await _won(redis_store)
     await admin.client_pause(600, all=True)
-    before = time.monotonic()
-    with pytest.raises(StoreUnreachable):
+    with pytest.raises(StoreUnreachable):  # who waited longer would be answered after the pause
         await redis_store.renew(lease, ttl_s=TTL_S)
-    assert time.monotonic() - before < 0.5
     await asyncio.sleep(0.4)
     assert await redis_store.renew(lease, ttl_s=TTL_S) is not None
 

@@ -275,7 +275,7 @@ async def test_whose_turn_is_near_waits_for_it_and_whose_is_not_comes_back_a_lit
     rig.queue.wakeups.clear()
     await rig.engine.advance(far.id)
     (wakeup,) = rig.advances()
-    assert wakeup.delay_s == pytest.approx(29.5)
+    assert wakeup.delay_s == pytest.approx(29.0)
 
 
 async def test_a_knock_lets_its_generation_go_before_those_of_which_nothing_is_known(rig: Rig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 from arq.connections import RedisSettings
@@ -24,12 +23,11 @@ async def test_a_drain_lets_running_jobs_end_and_takes_no_new_ones(rig: Rig) -> 
     worker = rig.worker(note=note)
     await rig.enqueue(noop(1))
     await until(lambda: worker.running == 1)
-    draining = asyncio.create_task(worker.drain(5))
+    draining = asyncio.create_task(worker.drain(60))
     await asyncio.sleep(0.05)
     await rig.enqueue(noop(2))
-    began = time.monotonic()
-    assert await draining == 0
-    assert time.monotonic() - began < 1
+    async with asyncio.timeout(30):  # its grace is not waited out
+        assert await draining == 0
     assert done == [1]
     assert await rig.arq_job(noop(2)).status() == JobStatus.queued
     assert worker.main_task is not None
@@ -106,9 +104,8 @@ async def test_a_drain_ends_although_redis_stands_still(fragile: Rig, own_server
     await fragile.enqueue(noop(1))
     await until(lambda: worker.running == 1)
     own_server.pause()
-    began = time.monotonic()
-    await worker.drain(0.1)
-    assert time.monotonic() - began < 5
+    async with asyncio.timeout(30):
+        await worker.drain(0.1)
     own_server.resume()
 
 

@@ -69,7 +69,7 @@ class Mutant:
 SOUND = Mutant()
 MUTANTS = (
     Mutant("trust counted from the answer", 60, "may act", counts_trust_from_the_answer=True),
-    Mutant("no margin", 300, "may act", has_margin=False),
+    Mutant("no margin", 120, "may act", has_margin=False),
     Mutant("no deadline", 30, "may act", candidate=TrustsForEver),
     Mutant("offset confirmed before the batch is stored", 10, "lost", poller=ConfirmsFirst),
     Mutant("neither fence nor inbox key", 10, "twice", is_fenced=False, has_inbox_key=False),

@@ -36,7 +36,7 @@ class Chunk:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sequences", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=100, help="of each sequence")
+    parser.add_argument("--steps", type=int, default=140, help="rules of each sequence; some find nothing to do")
     parser.add_argument("--seed", type=int, help="of the first chunk; default: drawn, and printed")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
 
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     count = -(-options.sequences // CHUNK)
     sizes = [min(CHUNK, options.sequences - place * CHUNK) for place in range(count)]
     chunks = [Chunk(first + place, size, options.steps) for place, size in enumerate(sizes)]
-    print(f"seed {first}, {options.sequences} sequences of {options.steps} steps, {options.processes} processes")
+    print(f"seed {first}, {options.sequences} sequences of {options.steps} rules, {options.processes} processes")
     began, failed, whole = time.monotonic(), 0, Tally()
     with tempfile.TemporaryDirectory(prefix="kb") as home:
         with open_engines(Path(home), durable=False, linger_s=0.0) as engines:
@@ -55,14 +55,16 @@ def run(options: argparse.Namespace) -> int:
                 failed += error is not None
                 whole.add(tally)
                 if error is not None:
-                    print(f"\nseed {chunk.seed} ({chunk.sequences} sequences of {chunk.steps} steps):\n{error}")
+                    print(f"\nseed {chunk.seed} ({chunk.sequences} sequences of {chunk.steps} rules):\n{error}")
                 print(
                     f"  {whole.sequences} sequences, {whole.steps} steps, {time.monotonic() - began:.0f} s", flush=True
                 )
         await_stop(Path(home))
+    each = whole.steps // max(1, whole.sequences)
     print(
-        f"{whole.sequences} sequences, {whole.steps} steps ({whole.refused} refused, {whole.repeated} repeated), "
-        f"invariants checked after each; {failed} chunks failed; {time.monotonic() - began:.0f} s"
+        f"{whole.sequences} sequences, {whole.steps} steps, {each} each ({whole.refused} refused, "
+        f"{whole.repeated} repeated), invariants checked after each; {failed} chunks failed; "
+        f"{time.monotonic() - began:.0f} s"
     )
     return 1 if failed else 0
 

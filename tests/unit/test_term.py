@@ -54,12 +54,15 @@ def test_the_defaults_survive_a_stall_of_five_seconds() -> None:
         ({"call_timeout_s": 3.3}, "two lost calls"),
         ({"ttl_s": 0.0}, "above zero"),
         ({"renew_s": -1.0}, "above zero"),
+        ({"rest_s": 0.0}, "above zero"),
+        ({"stop_s": 0.0}, "above zero"),
+        ({"probe_misses": 1}, "at least two in a row"),
         ({"ttl_s": 1.0, "renew_s": 0.1, "call_timeout_s": 0.1}, "margin"),
     ],
 )
 def test_intervals_that_cannot_work_are_refused_in_words(fields: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Timing(**fields)  # type: ignore[arg-type]  # probe_misses is the only whole number, and not among them
+        Timing(**fields)  # type: ignore[arg-type]  # probe_misses alone is a whole number
 
 
 @pytest.mark.parametrize(("ttl_s", "renew_s"), [(1.0, 0.2), (3.0, 0.6), (10.0, 2.0), (15.0, 3.0), (40.0, 10.0)])

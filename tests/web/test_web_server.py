@@ -42,10 +42,12 @@ async def test_a_real_client_is_answered_over_a_real_port() -> None:
 async def test_answers_do_not_wait_for_the_client_to_confirm_their_first_half() -> None:
     async with serving(Behind().app()) as web, httpx.AsyncClient(base_url=web.url) as http:
         await http.get("/healthz")
-        began = time.monotonic()
+        times = []
         for _ in range(20):
+            began = time.monotonic()
             await http.get("/healthz")
-        assert time.monotonic() - began < 20 * 0.03
+            times.append(time.monotonic() - began)
+    assert min(times) < 0.03  # each would wait for the kernel's 40 ms else
 
 
 async def test_httptools_is_used_where_it_is_installed() -> None:
@@ -86,14 +88,14 @@ async def test_a_running_request_is_finished_when_the_server_stops() -> None:
         await stopping
 
 
-async def test_idle_connections_do_not_hold_the_stop_up() -> None:
+async def test_idle_connections_do_not_hold_the_stop_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(Behind().app()) as web, httpx.AsyncClient(base_url=web.url) as http:
         await http.get("/healthz")  # kept alive from here on
         reader, writer = await web.connect()
         await asyncio.sleep(0.02)
-        began = time.monotonic()
-        await web.stop()
-        assert time.monotonic() - began < 0.2
+        monkeypatch.setattr(server, "FINISH_S", 60.0)
+        async with asyncio.timeout(30):
+            await web.stop()
         assert await _rest(reader) == b""
         writer.close()
 
@@ -104,9 +106,8 @@ async def test_a_request_that_never_ends_is_cut_off_at_the_stop(monkeypatch: pyt
     async with serving(behind.app()) as web, httpx.AsyncClient(base_url=web.url, timeout=5) as http:
         asking = asyncio.create_task(http.get("/readyz"))
         await behind.entered.wait()
-        began = time.monotonic()
-        await web.stop()
-        assert time.monotonic() - began < 0.6
+        async with asyncio.timeout(30):
+            await web.stop()
         with pytest.raises(httpx.RemoteProtocolError):
             await asking
 
@@ -129,9 +130,8 @@ async def test_a_handler_that_refuses_to_end_does_not_hold_the_stop_up(monkeypat
         _, writer = await web.connect()
         writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         await entered.wait()
-        began = time.monotonic()
-        await web.stop()
-        assert time.monotonic() - began < 0.5
+        async with asyncio.timeout(30):
+            await web.stop()
         released.set()
         writer.close()
         await asyncio.sleep(0.01)

@@ -1,0 +1,95 @@
+"""A card that tells of waiting is shown anew while it waits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from kiebot.generation.model import State
+from kiebot.generation.pace import Pace
+from kiebot.wakeups import RefreshCard
+from tests.delivery.conftest import CHAT, Office
+from tests.generation.conftest import Unlimited
+
+_AGE = text("""
+    WITH works AS (UPDATE generations SET accepted_at = accepted_at - make_interval(secs => :s),
+        submitted_at = submitted_at - make_interval(secs => :s), due_at = now())
+    UPDATE cards SET next_at = next_at - make_interval(secs => :s)
+""")
+
+
+@pytest.fixture(autouse=True)
+def anna(office: Office) -> None:
+    office.telegram.user(CHAT)
+
+
+def _card(office: Office) -> str:
+    """The newest one, as it stands in the chat."""
+    return office.telegram.user(CHAT).messages[-1].text or ""
+
+
+async def _after(office: Office, seconds: float) -> None:
+    """As if so much time had passed since the card was shown, and the work were due for a look."""
+    async with office.rig.database.engine.begin() as connection:
+        await connection.execute(_AGE, {"s": seconds})
+    office.rig.queue.wakeups.clear()
+
+
+async def _looked_at(office: Office, generation_id: UUID) -> int:
+    """One more look at the work; how many refreshes of its card it asked for."""
+    budget = office.rig.tools.create_budget
+    assert isinstance(budget, Unlimited)
+    budget.waits = [100.0]
+    await office.rig.engine.advance(generation_id)
+    return sum(
+        wakeup.generation_id == generation_id for wakeup in office.rig.queue.wakeups if isinstance(wakeup, RefreshCard)
+    )
+
+
+async def test_the_card_of_a_work_in_the_queue_tells_its_new_place_once_a_minute_has_passed(office: Office) -> None:
+    await office.rig.grant(20)
+    first, second = await office.rig.order(), await office.rig.order()
+    for each in (first, second):
+        await office.cards.refresh(each.id)
+    assert "1 work before yours" in _card(office)
+    await office.rig.settles(first.id)
+    await _after(office, 30.0)
+    assert await _looked_at(office, second.id) == 0
+    await _after(office, 40.0)
+    assert await _looked_at(office, second.id) == 1
+    await office.cards.refresh(second.id)
+    assert "Next in the queue" in _card(office)
+    await _after(office, 20.0)
+    assert await _looked_at(office, second.id) == 0
+
+
+async def test_the_longer_a_work_waits_the_more_seldom_its_card_is_shown_anew(office: Office) -> None:
+    await office.rig.grant(20)
+    work = await office.rig.order()
+    await office.cards.refresh(work.id)
+    shown_after = []
+    for minute in range(1, 31):
+        await _after(office, 65.0)
+        if await _looked_at(office, work.id):
+            await office.cards.refresh(work.id)
+            shown_after.append(minute)
+    assert shown_after[:2] == [1, 2]
+    assert len(shown_after) <= 10
+
+
+async def test_the_card_of_a_work_that_takes_too_long_says_so(office: Office) -> None:
+    office.rig.kie.switches.set(duration_scale=10_000.0)
+    office.rig.tools = replace(office.rig.tools, pace=Pace())
+    await office.rig.grant(20)
+    work = await office.rig.order()
+    await office.rig.engine.advance(work.id)
+    await office.cards.refresh(work.id)
+    assert "Usually about" in _card(office)
+    await _after(office, 130.0)
+    assert await _looked_at(office, work.id) == 1
+    assert (await office.rig.read(work.id)).state is State.RUNNING
+    await office.cards.refresh(work.id)
+    assert "takes longer than usual" in _card(office)
