@@ -28,6 +28,7 @@ from benchmarks import (
 )
 from benchmarks.rig.report import machine
 from benchmarks.rig.stage import House, open_house
+from tests.chaos.entering import WISHES, choose
 
 COMPARISONS: dict[str, Callable[[House, int], Awaitable[object]]] = {
     "tap": tap.compare,
@@ -63,12 +64,16 @@ def main() -> None:
     parser.add_argument("name", nargs="?", default="all", choices=(*COMPARISONS, "queue", "failover", "all"))
     parser.add_argument("--rounds", type=int, help="per variant, at least 1; default 5, of failover 100 and less")
     parser.add_argument("--only", default="", help="of failover: events with these words in their names, no others")
+    parser.add_argument("--network", choices=WISHES, default="doors", help="of failover: what cuts a replica off")
     options = parser.parse_args()
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds must be at least 1")
     began = time.monotonic()
     if options.name == "failover":  # not of `all`: it takes three hours
-        is_kept = asyncio.run(failover.compare(options.rounds, options.only))
+        network = choose(options.network)
+        if network.refused:
+            parser.error(f"namespaces are not permitted: {network.refused}")
+        is_kept = asyncio.run(failover.compare(options.rounds, options.only, network))
         print(f"\ntook {time.monotonic() - began:.0f} s")
         sys.exit(0 if is_kept else 1)
     skipped = ("intake", *OF_ENGINE)  # a quarter of an hour; measured by `engine`

@@ -1,6 +1,6 @@
 """How long nobody polls, and what is lost meanwhile, when the one who polls is struck; beside baselines.
 
-    python -m benchmarks failover [--rounds N]
+    python -m benchmarks failover [--rounds N] [--network namespaces]
 
 Measured from the blow (or from the release of the lease) to the next poll by another process, on the rig of
 `tests/chaos`: three replicas with the default lease (TTL 10 s), real stores, people who write all the while. Every
@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.rig.report import quantile, table
 from tests.chaos import blows, history
+from tests.chaos.entering import Choice
 from tests.chaos.opening import end_in_order, open_rig
 from tests.chaos.rig import Rig
 from tests.chaos.rows_redis import last_live_poll
@@ -78,21 +79,21 @@ class Event:
     polls_may_meet: bool = False  # the lease itself is lost in it
 
 
-async def compare(rounds: int | None, only: str = "") -> bool:
-    """Print every event as it is measured; whether all that must be was kept. `only`: events with this in the name."""
+async def compare(rounds: int | None, only: str, network: Choice) -> bool:
+    """Print every event as it is measured; whether all that must be was kept. `only`: events with this in the name;
+    `network`: what the replicas live in, and so what cuts one off."""
     end_in_order()
-    print(
-        f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} before; TTL {TTL_S:g} s, 3 replicas, {RATE:g} updates/s"
-    )
+    print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} before; TTL {TTL_S:g} s, 3 replicas, ", end="")
+    print(f"{RATE:g} updates/s; network: {network.told}", flush=True)
     kept = True
     for events, replicas in ((EVENTS, 3), (ROLLS, 5)):
         if chosen := [event for event in events if only in event.name]:
-            async with open_rig(ttl_s=TTL_S, replicas=replicas) as rig:
+            async with open_rig(ttl_s=TTL_S, replicas=replicas, network=network.make) as rig:
                 for event in chosen:
                     kept &= _print(event, await _measure(rig, event, _count(event, rounds)))
     for name, command, processes in (("lock", LOCK, 3), ("updater", UPDATER, 2)):
         if only in f"baseline {name}":
-            await _baseline(name, command, processes, rounds)
+            await _baseline(name, command, processes, rounds, network)
     return kept
 
 
@@ -274,11 +275,12 @@ ROLLS = (
 # Baselines
 
 
-async def _baseline(name: str, command: Sequence[str], processes: int, rounds: int | None) -> None:
+async def _baseline(name: str, command: Sequence[str], processes: int, rounds: int | None, network: Choice) -> None:
     """The same blows; what is left is judged by the answers in the chats."""
     rows = []
     count = max(1, min(5, rounds or 5))
-    async with open_rig(ttl_s=TTL_S, replicas=processes, command=command, has_web=False) as rig:
+    opened = open_rig(ttl_s=TTL_S, replicas=processes, command=command, has_web=False, network=network.make)
+    async with opened as rig:
         for title, blow, is_quick in BASELINE_BLOWS:
             figures = Figures()
             for _ in range(count * 2 if is_quick else count):

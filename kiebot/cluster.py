@@ -23,12 +23,14 @@ NO_RESTART = 78  # the configuration is wrong: starting again changes nothing
 
 @dataclass(slots=True)
 class Member:
-    """One replica's process, and how it was started."""
+    """One replica's process, and how it was started. `enter`: put before the cluster's command; it ends in that very
+    process, as `nsenter` does."""
 
     name: str
     environment: Mapping[str, str]
     process: asyncio.subprocess.Process | None = None
     starts: int = 0
+    enter: Sequence[str] = ()
 
     @property
     def is_alive(self) -> bool:
@@ -57,6 +59,7 @@ class Cluster:
             return
         options: dict[str, Any] = {"stdout": self._output, "stderr": self._output} if self._output else {}
         member.process = await asyncio.create_subprocess_exec(
+            *member.enter,
             *self._command,
             env={**os.environ, **member.environment},
             stdin=asyncio.subprocess.DEVNULL,

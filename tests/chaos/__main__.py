@@ -10,9 +10,10 @@ import time
 from collections.abc import Sequence
 
 from kiebot.demo.mutants import MUTANTS
+from tests.chaos.entering import WISHES, Choice, choose
 from tests.chaos.matrix import Outcome, chosen, play_all
 from tests.chaos.mutants import hunt, replica_with
-from tests.chaos.opening import end_in_order, open_rig
+from tests.chaos.opening import REPLICAS, end_in_order, open_rig
 from tests.chaos.rows import ROWS
 
 ALL = "1-26,33-36,44,47-51"
@@ -25,8 +26,10 @@ def main() -> int:
     parser.add_argument("--rows", default=ALL, help=f"which rows; default {ALL}")
     parser.add_argument("--minutes", type=float, default=1.0, help="how long row 50 strikes, default 1")
     parser.add_argument("--ttl", type=float, default=TTL_S, help="the lease's, seconds; default 3, in production 10")
+    parser.add_argument("--replicas", type=int, default=REPLICAS, help=f"how many there are, default {REPLICAS}")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="break the replicas on purpose")
     parser.add_argument("--mutants", action="store_true", help="each in turn, with the row that must find it")
+    parser.add_argument("--network", choices=WISHES, help="default: namespaces where permitted, else doors")
     options = parser.parse_args()
     if options.mutants:
         return asyncio.run(_hunt(options))
@@ -34,16 +37,32 @@ def main() -> int:
         numbers = chosen(options.rows, ROWS)
     except ValueError:
         parser.error(f"--rows is written like {ALL}")
-    return asyncio.run(_run(numbers, options))
+    return asyncio.run(_run(numbers, options, choose(options.network)))
 
 
-async def _run(numbers: Sequence[int], options: argparse.Namespace) -> int:
+async def _run(numbers: Sequence[int], options: argparse.Namespace, network: Choice) -> int:
     end_in_order()
     began, seed, mutant = time.monotonic(), options.seed, options.mutant
     print(f"seed {seed}, TTL {options.ttl:g} s, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
-    async with open_rig(ttl_s=options.ttl, seed=seed, command=replica_with(mutant), mutant=mutant or "") as rig:
-        rig.nemesis_s = options.minutes * 60.0
-        outcomes = await play_all(rig, [ROWS[number] for number in numbers], _tell)
+    print(f"network: {network.told}", flush=True)
+    rows = [ROWS[number] for number in numbers]
+    unreal = [row for row in rows if row.of_network] if network.refused else []
+    outcomes = [Outcome(row, "skipped", f"namespaces are not permitted: {network.refused}", 0.0) for row in unreal]
+    for outcome in outcomes:
+        _tell(outcome)
+    if rest := [row for row in rows if row not in unreal]:
+        command = replica_with(mutant)
+        opened = open_rig(
+            ttl_s=options.ttl,
+            replicas=options.replicas,
+            seed=seed,
+            command=command,
+            mutant=mutant or "",
+            network=network.make,
+        )
+        async with opened as rig:
+            rig.nemesis_s = options.minutes * 60.0
+            outcomes += await play_all(rig, rest, _tell)
     missed = [outcome for outcome in outcomes if outcome.verdict == "not met"]
     skipped = sum(outcome.verdict == "skipped" for outcome in outcomes)
     print(f"\n{len(outcomes)} rows: {len(outcomes) - len(missed) - skipped} met, {len(missed)} not met, ", end="")

@@ -50,8 +50,9 @@ async def cut_off(rig: Rig) -> Takeover:
     """The holder loses every connection without one being closed, as when its host or its network is gone."""
     victim = await rig.holder()
     rig.victims.add(victim)
-    mark, at = rig.mark(), time.time()
+    mark = rig.mark()
     rig.doors[victim].falls_silent()
+    at = time.time()  # a router's rules take some milliseconds
     poll = await rig.next_poll(mark, rig.ttl_s + RELEASED_S, other_than=victim)
     return Takeover(victim, poll.process, poll.at - at)
 
@@ -67,8 +68,9 @@ async def clock_steps_back(rig: Rig) -> Takeover:
     """The holder is lost and the store shows its lease for another hour, as after a step of its host's clock."""
     victim = await rig.holder()
     rig.victims.add(victim)
-    mark, at = rig.mark(), time.time()
+    mark = rig.mark()
     rig.doors[victim].falls_silent()
+    at = time.time()
     await rig.redis.pexpire(rig.lease_key, 3_600_000)
     poll = await rig.next_poll(mark, 2 * rig.ttl_s + RELEASED_S, other_than=victim)
     return Takeover(victim, poll.process, poll.at - at)
@@ -94,7 +96,7 @@ async def _write_is_on_its_way(rig: Rig, victim: str) -> bool:
     """A write has left the replica and waits in its door. A connection's first one is in pieces, and does not count."""
     door = rig.doors[victim].postgres
     for _ in range(AIMS):
-        door.falls_silent("up")
+        door.holds("up")  # the door's own silence: what was sent can be seen in it
         serial = await rig.crowd.says()
         words = f"/n{serial}".encode()
         try:

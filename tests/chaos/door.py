@@ -2,6 +2,7 @@
 
 Silent is what a network that drops packets looks like from both ends: connections stay, nothing arrives, and what was
 sent before arrives late, when the door speaks again. Every replica has doors of its own, so one can be cut off alone.
+Where there is a line (network.py), packets are really dropped before they come to the door.
 """
 
 from __future__ import annotations
@@ -11,38 +12,34 @@ import contextlib
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
-from tests.scenarios.gate import free_port
+from tests.chaos.network import BOTH, Direction, Line, Weather
+from tests.scenarios.gate import LOOPBACK
 
-Direction = Literal["up", "down"]  # to the server, to the client
 END = b""
 
 Address = Path | tuple[str, int]
 """A unix socket, or host and port."""
 
 
-@dataclass
-class Weather:
-    """How one direction of a door is. `loss`: the share of pieces that a retransmission makes `RESENT_S` late."""
-
-    is_silent: bool = False
-    delay_s: float = 0.0
-    loss: float = 0.0
-    bytes_per_s: float = 0.0
-
-
-RESENT_S = 0.2
+RESENT_S = 0.2  # how late a retransmission makes a piece that was lost
 
 
 class Door:
-    """Forwards a port of its own. Used as an async context manager."""
+    """Forwards a port of its own, the same one from the first opening on. Used as an async context manager.
 
-    def __init__(self, target: Address, *, rng: random.Random | None = None) -> None:
+    Args: line, the one that its client comes by.
+    """
+
+    def __init__(
+        self, target: Address, *, host: str = LOOPBACK, line: Line | None = None, rng: random.Random | None = None
+    ) -> None:
         self.target = target
-        self.port = free_port()
+        self.host, self.port = host, 0
+        self._line = line
         self.weather: dict[Direction, Weather] = {"up": Weather(), "down": Weather()}
         self.rng = rng or random.Random(0)
         self.passages: set[Passage] = set()
@@ -58,14 +55,16 @@ class Door:
 
     async def open(self) -> None:
         """Everything passes again, what was held back first. Safe to call at any time."""
-        for direction in self.weather:
-            self.weather[direction] = Weather()
+        if self._line is not None:
+            self._line.passes(self.host)
+        self.has(Weather())
         self._trap = None
         for passage in list(self.passages):
             passage.flush()
         if self._server is None:
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(lambda: Client(self), "127.0.0.1", self.port)
+            self._server = await loop.create_server(lambda: Client(self), self.host, self.port)
+            self.port = self._server.sockets[0].getsockname()[1]
 
     async def shut(self) -> None:
         """Nothing listens; who is inside is thrown out by a reset."""
@@ -76,9 +75,20 @@ class Door:
         await asyncio.sleep(0.01)  # the loop closes their sockets
 
     def falls_silent(self, *directions: Direction) -> None:
-        """Nothing passes in these directions (default: both). Connections stay, new ones are taken and not answered."""
-        for direction in directions or ("up", "down"):
+        """Nothing passes in these directions (default: both). Connections stay, new ones are not answered."""
+        if self._line is not None:
+            self._line.drops(self.host, *directions)
+        else:
+            self.holds(*directions)
+
+    def holds(self, *directions: Direction) -> None:
+        """The door itself is silent, whatever the network: connections are taken, what comes is kept in it."""
+        for direction in directions or BOTH:
             self.weather[direction].is_silent = True
+
+    def has(self, weather: Weather) -> None:
+        """In both directions."""
+        self.weather = {direction: replace(weather) for direction in BOTH}
 
     def resets(self) -> None:
         """Break every connection once."""
@@ -90,7 +100,7 @@ class Door:
         self._trap = ("up", word, lambda passage: passage.abort_at_the_answer())
 
     def held_back(self, word: bytes) -> bool:
-        """Whether a silent door keeps this word from the server."""
+        """Whether a door that holds keeps this word from the server."""
         return any(word in passage.waiting("up") for passage in self.passages)
 
     def springs(self, passage: Passage, direction: Direction, piece: bytes) -> None:

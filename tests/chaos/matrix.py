@@ -31,6 +31,7 @@ class Row:
     fault: str
     run: Run
     polls_may_meet: bool
+    of_network: bool
 
     @property
     def produce(self) -> str:
@@ -54,11 +55,12 @@ class Outcome:
 ROWS: dict[int, Row] = {}
 
 
-def row(number: int, fault: str, *, polls_may_meet: bool = False) -> Callable[[Run], Run]:
-    """Declare a row. `polls_may_meet`: the lease itself is lost in it, so two polls may meet for a moment."""
+def row(number: int, fault: str, *, polls_may_meet: bool = False, of_network: bool = False) -> Callable[[Run], Run]:
+    """Declare a row. `polls_may_meet`: the lease itself is lost in it, so two polls may meet for a moment.
+    `of_network`: packets are to be dropped in it, really where there are namespaces."""
 
     def declare(run: Run) -> Run:
-        ROWS[number] = Row(number, fault, run, polls_may_meet)
+        ROWS[number] = Row(number, fault, run, polls_may_meet, of_network)
         return run
 
     return declare

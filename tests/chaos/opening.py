@@ -8,7 +8,7 @@ import random
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -23,8 +23,10 @@ from kiebot.simulators.telegram import FloodRules
 from kiebot.storage.engine import make_engine
 from kiebot.storage.migrate import migrate
 from tests.chaos.crowd import Crowd
-from tests.chaos.door import Door
+from tests.chaos.door import Address, Door
+from tests.chaos.network import KINDS, Loopback, Network
 from tests.chaos.rig import PREFIX, Doors, Rig
+from tests.chaos.running import dying_with_us
 from tests.chaos.stores import Stores, make_stores
 from tests.scenarios.gate import free_port
 from tests.scenarios.world import World, open_world
@@ -55,12 +57,13 @@ async def open_rig(
     command: Sequence[str] = (sys.executable, "-m", "kiebot", "run"),
     has_web: bool = True,
     mutant: str = "",
+    network: Callable[[], Network] = Loopback,
     **environment: str,
 ) -> AsyncIterator[Rig]:
     """Stores, simulators and replicas, all at work; everything is gone in the end. `environment`: more for all.
 
     `mutant`: the stores become such that replicas with this bug can run; `command` is to start them. Without `has_web`
-    the processes are others than kiebot's and are ready when one of them polls."""
+    the processes are others than kiebot's and are ready when one of them polls. `network`: what they live in."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # of this process alone
     async with AsyncExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kc", ignore_cleanup_errors=True)))
@@ -72,13 +75,19 @@ async def open_rig(
             open_world(stores.postgres.url, stores.redis.url, PREFIX, flood=FloodRules(is_on=False))
         )
         rng = random.Random(seed)
-        doors = {f"r{number}": await _doors(stack, stores, world, rng) for number in range(replicas)}
+        net = network()
+        stack.callback(net.close)
+        doors = {f"r{number}": await _doors(stack, stores, world, net, rng) for number in range(replicas)}
         ports = {name: free_port() for name in doors}
-        hosts = [world.kie_url.removeprefix("http://"), *(f"127.0.0.1:{each.kie.port}" for each in doors.values())]
+        hosts = [
+            world.kie_url.removeprefix("http://"),
+            *(f"{each.kie.host}:{each.kie.port}" for each in doors.values()),
+        ]
         environment = {"KIE_RESULT_HOSTS": ",".join(hosts)} | environment
         members = [
-            Member(name, _environment(world, stores, doors[name], ttl_s) | own | environment)
+            Member(name, _environment(world, stores, doors[name], ttl_s) | own | environment, enter=enter)
             for name in doors
+            if (enter := (*doors[name].place.enter, *dying_with_us()))
             if (own := {"REPLICA_ID": name, "PORT": str(ports[name])})
         ]
         log = home / "replicas.log"
@@ -111,10 +120,15 @@ async def _prepare(stores: Stores, mutant: str) -> None:
     await engine.dispose()
 
 
-async def _doors(stack: AsyncExitStack, stores: Stores, world: World, rng: random.Random) -> Doors:
-    targets = (stores.postgres.socket, stores.redis.socket, _address(world.tg_url), _address(world.kie_url))
-    made = [await stack.enter_async_context(Door(target, rng=rng)) for target in targets]
-    return Doors(*made)
+async def _doors(stack: AsyncExitStack, stores: Stores, world: World, net: Network, rng: random.Random) -> Doors:
+    sockets: tuple[Address, ...] = (stores.postgres.socket, stores.redis.socket)
+    targets = (*sockets, _address(world.tg_url), _address(world.kie_url))
+    place = net.place()
+    doors = [
+        Door(target, host=net.address_of(kind), line=place.line, rng=rng)
+        for kind, target in zip(KINDS, targets, strict=True)
+    ]
+    return Doors(*[await stack.enter_async_context(door) for door in doors], place=place)
 
 
 def _address(url: str) -> tuple[str, int]:
@@ -123,11 +137,11 @@ def _address(url: str) -> tuple[str, int]:
 
 
 def _environment(world: World, stores: Stores, doors: Doors, ttl_s: float) -> dict[str, str]:
-    kie = f"http://127.0.0.1:{doors.kie.port}"
+    kie = f"http://{doors.kie.host}:{doors.kie.port}"
     return world.environment(
         DATABASE_URL=_through(stores.postgres.url, "postgresql://", doors.postgres) + "/kiebot",
         REDIS_URL=_through(stores.redis.url, "redis://", doors.redis),
-        TELEGRAM_API_URL=f"http://127.0.0.1:{doors.telegram.port}",
+        TELEGRAM_API_URL=f"http://{doors.telegram.host}:{doors.telegram.port}",
         KIE_API_URL=kie,
         KIE_UPLOAD_URL=kie,
         LEASE_TTL_S=f"{ttl_s:g}",
@@ -139,7 +153,7 @@ def _environment(world: World, stores: Stores, doors: Doors, ttl_s: float) -> di
 def _through(url: str, scheme: str, door: Door) -> str:
     """The same account at the door."""
     account = url.split("://", 1)[1].split("@", 1)[0]
-    return f"{scheme}{account}@127.0.0.1:{door.port}"
+    return f"{scheme}{account}@{door.host}:{door.port}"
 
 
 async def _stop(rig: Rig) -> None:

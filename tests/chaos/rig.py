@@ -28,8 +28,10 @@ from kiebot.demo.feed import Feed
 from kiebot.simulators.telegram.journal import Call
 from tests.chaos.crowd import Crowd
 from tests.chaos.door import Door
+from tests.chaos.network import EVERYTHING, LOCAL, Place, Weather
+from tests.chaos.running import dying_with_us
 from tests.chaos.stores import Stores
-from tests.scenarios.gate import free_port
+from tests.scenarios.gate import LOOPBACK, free_port
 from tests.scenarios.world import World
 
 PREFIX = "chaos"
@@ -40,12 +42,13 @@ ANSWERED_S = 1.0
 
 @dataclass
 class Doors:
-    """One replica's ways out."""
+    """One replica's ways out, and the place they lead from."""
 
     postgres: Door
     redis: Door
     telegram: Door
     kie: Door
+    place: Place = field(default=LOCAL, kw_only=True)
 
     @property
     def all(self) -> tuple[Door, ...]:
@@ -53,10 +56,24 @@ class Doors:
 
     def falls_silent(self) -> None:
         """Host loss, as everybody else sees it: nothing comes, no connection is closed."""
+        if self.place.line is not None:
+            self.place.line.drops(EVERYTHING)
+            return
         for door in self.all:
             door.falls_silent()
 
+    def have(self, weather: Weather) -> str:
+        """All of them, in both directions; by what means."""
+        if self.place.line is not None and (means := self.place.line.has(weather)):
+            return means
+        for door in self.all:
+            door.has(weather)
+        return "doors"
+
     async def open(self) -> None:
+        if self.place.line is not None:
+            self.place.line.passes(EVERYTHING)
+            self.place.line.clears_up()
         for door in self.all:
             await door.open()
 
@@ -93,6 +110,10 @@ class Rig:
     def deadline_s(self) -> float:
         """How long a holder acts after its last renewal was sent."""
         return 0.85 * self.ttl_s
+
+    def address(self, name: str) -> tuple[str, int]:
+        """Where that replica serves HTTP."""
+        return self.doors[name].place.host if name in self.doors else LOOPBACK, self.ports[name]
 
     # who leads
 
@@ -200,7 +221,7 @@ class Rig:
         """Whether that replica is ready, and what it says of each part; False and nothing when nobody answers."""
         try:
             async with httpx.AsyncClient(timeout=4.0) as http:
-                answer = await http.get(f"http://127.0.0.1:{self.ports[name]}/readyz")
+                answer = await http.get(self._url(name, "readyz"))
         except httpx.HTTPError:
             return False, {}
         return answer.status_code == 200, dict(answer.json().get("checks", {}))
@@ -209,7 +230,7 @@ class Rig:
         """What that replica's metrics say; -1.0 when nobody answers or knows it."""
         try:
             async with httpx.AsyncClient(timeout=4.0) as http:
-                answer = await http.get(f"http://127.0.0.1:{self.ports[name]}/metrics")
+                answer = await http.get(self._url(name, "metrics"))
         except httpx.HTTPError:
             return -1.0
         values = (line.split() for line in answer.text.splitlines())
@@ -220,10 +241,14 @@ class Rig:
         began = time.monotonic()
         try:
             async with httpx.AsyncClient(timeout=4.0) as http:
-                await http.get(f"http://127.0.0.1:{self.ports[name]}/healthz")
+                await http.get(self._url(name, "healthz"))
         except httpx.HTTPError:
             return math.inf
         return time.monotonic() - began
+
+    def _url(self, name: str, page: str) -> str:
+        host, port = self.address(name)
+        return f"http://{host}:{port}/{page}"
 
     @asynccontextmanager
     async def another(
@@ -233,6 +258,7 @@ class Rig:
         port = free_port()
         given = self.cluster.members[self.names[0]].environment
         process = await asyncio.create_subprocess_exec(
+            *dying_with_us(),
             *command,
             env={**os.environ, **given, "REPLICA_ID": name, "PORT": str(port), **environment},
             cwd=cwd,

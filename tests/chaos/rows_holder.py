@@ -60,7 +60,7 @@ async def dies_before_queueing(rig: Rig) -> str:
     """
     victim = await rig.holder()
     rig.victims.add(victim)
-    rig.doors[victim].redis.falls_silent()
+    rig.doors[victim].redis.holds()  # not the network's silence: the dead one's kernel would go on sending
     update_id = await _written(rig)
     await rig.world.until_row("SELECT count(*) FROM inbox WHERE update_id = :id", 5.0, id=update_id)
     rig.send(victim, signal.SIGKILL)

@@ -7,13 +7,14 @@ import signal
 import time
 
 from tests.chaos.matrix import expect, row
+from tests.chaos.network import Weather
 from tests.chaos.rig import Rig
 
 RATE = 20.0
 DEAF_S = 60.0
 
 
-@row(22, "partition between leader and Redis")
+@row(22, "partition between leader and Redis", of_network=True)
 async def loses_redis(rig: Rig) -> str:
     """Produce: the holder's way to Redis falls silent, Telegram and Postgres stay.
 
@@ -21,9 +22,10 @@ async def loses_redis(rig: Rig) -> str:
     """
     victim = await rig.holder()
     rig.victims.add(victim)
-    mark, at = rig.mark(), time.time()
+    mark = rig.mark()
     async with rig.crowd.talking(RATE):
         rig.doors[victim].redis.falls_silent()
+        at = time.time()  # a router's rule takes some milliseconds
         poll = await rig.next_poll(mark, 2 * rig.ttl_s, other_than=victim)
         await asyncio.sleep(0.3)
     last = max((each.at for each in rig.polls_since(mark) if each.process == victim), default=at)
@@ -32,7 +34,7 @@ async def loses_redis(rig: Rig) -> str:
     return f"last poll after {last - at:.2f} s, takeover {poll.at - at:.2f} s"
 
 
-@row(23, "partition between leader and Telegram only")
+@row(23, "partition between leader and Telegram only", of_network=True)
 async def is_deaf(rig: Rig) -> str:
     """Produce: the holder's way to Telegram falls silent.
 
@@ -50,7 +52,7 @@ async def is_deaf(rig: Rig) -> str:
     return f"yielded ({yielded[0]['detail']}), another polled after {poll.at - at:.1f} s"
 
 
-@row(51, "partition between leader and Postgres only")
+@row(51, "partition between leader and Postgres only", of_network=True)
 async def cannot_write(rig: Rig) -> str:
     """Produce: the idle holder's way to Postgres falls silent; nobody writes to the bot meanwhile.
 
@@ -66,34 +68,33 @@ async def cannot_write(rig: Rig) -> str:
     return f"yielded ({yielded[0]['detail']}), another polled after {poll.at - at:.1f} s"
 
 
-@row(24, "20 % loss, delay, 1 Mbit, then one direction only")
+@row(24, "20 % loss, delay, 1 Mbit, then one direction only", of_network=True)
 async def is_slow(rig: Rig) -> str:
-    """Produce: on all ways of the holder, two TTLs each: a fifth of the pieces 0.2 s late; 0.1 s of delay; 1 Mbit/s.
-    Then its way to Redis loses what comes back.
+    """Produce: on all ways of the holder, two TTLs each: a fifth lost, or 0.2 s late; 0.1 s of delay; 1 Mbit/s. Then
+    its way to Redis loses what comes back.
 
     Expect: at most one change of leader through the first three. The last is a partition: one more renewal may arrive,
     so another polls within TTL + 1.1 renewal intervals + 0.1 s.
     """
     victim, at = await rig.holder(), time.time()
     rig.victims.add(victim)
+    means: list[str] = []
     async with rig.crowd.talking(RATE / 2):
-        for weather in ({"loss": 0.2}, {"delay_s": 0.05}, {"bytes_per_s": 125_000.0}):
-            for door in rig.doors[victim].all:
-                for direction in door.weather.values():
-                    for name, value in weather.items():
-                        setattr(direction, name, value)
+        for weather in (Weather(loss=0.2), Weather(delay_s=0.05), Weather(bytes_per_s=125_000.0)):
+            means.append(rig.doors[victim].have(weather))
             await asyncio.sleep(2 * rig.ttl_s)
             await rig.doors[victim].open()
         changes = len(rig.logged("poller.started", at))
     expect(changes <= 1, f"{changes} changes")
     victim = await rig.holder()
     rig.victims.add(victim)
-    mark, at = rig.mark(), time.time()
+    mark = rig.mark()
     rig.doors[victim].redis.falls_silent("down")
+    at = time.time()
     poll = await rig.next_poll(mark, 3 * rig.ttl_s, other_than=victim)
     limit_s = rig.ttl_s + 1.1 * rig.ttl_s / 5 + 0.1  # requests still arrive: the last renewal may be one without answer
     expect(poll.at - at <= limit_s, f"one direction: {poll.at - at:.2f} s")
-    return f"{changes} changes; one direction: {poll.at - at:.2f} s"
+    return f"by {', '.join(means)}: {changes} changes; one direction: {poll.at - at:.2f} s"
 
 
 @row(25, "TCP reset in the middle of a script")

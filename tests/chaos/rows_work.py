@@ -173,7 +173,7 @@ async def _creating(rig: Rig, anna: SimUser) -> str:
     """A purchase whose createTask has reached KIE and is not answered; the replica that waits for it."""
     before = len(rig.world.kie.journal.creates())
     for doors in rig.doors.values():
-        doors.kie.falls_silent("down")
+        doors.kie.holds("down")
     await creates(anna)
     await rig.until(lambda: len(rig.world.kie.journal.creates()) > before, 20.0, "createTask")
     return str(await rig.world.until_row(_OWNER, 5.0, user=anna.user_id))

@@ -26,7 +26,7 @@ async def roll(rig: Rig, **environment: str) -> float:
 @asynccontextmanager
 async def to_webhook(rig: Rig) -> AsyncIterator[None]:
     """Rolled into BOT_MODE=webhook, behind one address for all; the address stays while the block runs."""
-    balancer = Balancer(rig.ports.values())
+    balancer = Balancer(rig.address(name) for name in rig.names)
     await balancer.open()
     try:
         await roll(rig, BOT_MODE="webhook", PUBLIC_URL=f"http://127.0.0.1:{balancer.port}")

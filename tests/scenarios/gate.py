@@ -12,12 +12,13 @@ from urllib.parse import parse_qs, urlsplit
 
 from sqlalchemy.engine import make_url
 
+LOOPBACK = "127.0.0.1"
 Pipe = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 
@@ -32,7 +33,7 @@ class Gate:
     _through: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def open(self) -> None:
-        self._server = await asyncio.start_server(self._enter, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._enter, LOOPBACK, self.port)
 
     async def close(self) -> None:
         """Nobody enters any more, and who is inside is thrown out."""
@@ -73,16 +74,16 @@ class Gate:
 class Balancer(Gate):
     """One public address before several replicas: each connection goes to the next one that listens."""
 
-    def __init__(self, ports: Iterable[int]) -> None:
+    def __init__(self, addresses: Iterable[tuple[str, int]]) -> None:
         super().__init__(self._next)
-        self.ports = list(ports)
+        self.addresses = list(addresses)
         self._turn = itertools.count()
 
     async def _next(self) -> Pipe:
         turn = next(self._turn)
-        for place in range(len(self.ports)):
+        for place in range(len(self.addresses)):
             try:
-                return await asyncio.open_connection("127.0.0.1", self.ports[(turn + place) % len(self.ports)])
+                return await asyncio.open_connection(*self.addresses[(turn + place) % len(self.addresses)])
             except OSError:
                 continue
         raise ConnectionRefusedError
@@ -101,7 +102,7 @@ def before_postgres(database_url: str) -> tuple[Gate, str]:
     url = make_url(database_url)
     folder, port = url.query["host"], url.query.get("port") or url.port or 5432
     gate = Gate(lambda: asyncio.open_unix_connection(f"{folder}/.s.PGSQL.{port}"))
-    through = url.set(host="127.0.0.1", port=gate.port, query={})
+    through = url.set(host=LOOPBACK, port=gate.port, query={})
     return gate, through.render_as_string(hide_password=False)
 
 
@@ -111,4 +112,4 @@ def before_redis(redis_url: str) -> tuple[Gate, str]:
     gate = Gate(lambda: asyncio.open_unix_connection(parts.path))
     who = f"{parts.username or ''}:{parts.password or ''}@" if parts.password else ""
     number = parse_qs(parts.query).get("db", ["0"])[0]
-    return gate, f"redis://{who}127.0.0.1:{gate.port}/{number}"
+    return gate, f"redis://{who}{LOOPBACK}:{gate.port}/{number}"

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from tests.scenarios.buying import creates, gets_media, tops_up
 from tests.scenarios.crew import Crew
-from tests.scenarios.gate import Balancer, free_port
+from tests.scenarios.gate import LOOPBACK, Balancer, free_port
 from tests.scenarios.world import World
 
 PATIENCE_S = 30.0
@@ -19,7 +19,7 @@ PATIENCE_S = 30.0
 
 @pytest.fixture
 async def address() -> AsyncIterator[Balancer]:
-    balancer = Balancer([free_port(), free_port()])
+    balancer = Balancer([(LOOPBACK, free_port()), (LOOPBACK, free_port())])
     await balancer.open()
     yield balancer
     await balancer.close()
@@ -27,7 +27,7 @@ async def address() -> AsyncIterator[Balancer]:
 
 def by_webhook(address: Balancer, place: int) -> dict[str, str]:
     public_url = f"http://127.0.0.1:{address.port}"
-    return {"BOT_MODE": "webhook", "PUBLIC_URL": public_url, "PORT": str(address.ports[place])}
+    return {"BOT_MODE": "webhook", "PUBLIC_URL": public_url, "PORT": str(address.addresses[place][1])}
 
 
 async def greet(world: World, numbers: Iterable[int]) -> None:

@@ -16,7 +16,7 @@ from typing import IO
 
 from kiebot.cluster import Cluster, Member
 from kiebot.demo.audit import Verdict
-from tests.scenarios.gate import Balancer, free_port
+from tests.scenarios.gate import LOOPBACK, Balancer, free_port
 from tests.scenarios.world import World, open_world
 from tests.soak.generations.aim import Aim
 from tests.soak.generations.collect import collect, last_end
@@ -116,7 +116,7 @@ async def _stage(
     async with open_world(database_url, redis_url, prefix, tap=aim.before, seed=options.seed) as world:
         _sets_up(world, options.pace)
         ports = [free_port() for _ in range(REPLICAS)]
-        balancer = Balancer(ports)
+        balancer = Balancer((LOOPBACK, port) for port in ports)
         await balancer.open()
         try:
             with (options.log or Path(os.devnull)).open("wb") as output:
