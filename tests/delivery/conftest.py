@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from decimal import Decimal
 from uuid import UUID
@@ -16,6 +17,8 @@ from kiebot.delivery.card import CardKeeper
 from kiebot.delivery.courier import Courier
 from kiebot.delivery.results import ResultSender
 from kiebot.generation.model import Generation
+from kiebot.generation.ports import Results
+from kiebot.kie.results import KieResults
 from kiebot.payments.credit import Terms
 from kiebot.simulators.telegram import TelegramSimulator
 from tests.botapi.conftest import Telegram
@@ -55,9 +58,19 @@ class Office:
         return await self.rig.settles((await self.rig.order()).id)
 
 
+def courier_with(rig: Rig, messenger: TelegramMessenger, results: Results) -> Courier:
+    sender = ResultSender(rig.database, messenger, BotRenderer(SETTINGS), results, rig.tools.clock)
+    return Courier(rig.database, messenger, sender, rig.tools.owner, rig.tools.clock)
+
+
 @pytest.fixture
 def office(rig: Rig, telegram: Telegram, messenger: TelegramMessenger) -> Office:
-    store, owner, clock, renderer = rig.database, rig.tools.owner, rig.tools.clock, BotRenderer(SETTINGS)
-    sender = ResultSender(store, messenger, renderer, rig.tools.results, clock)
-    courier = Courier(store, messenger, sender, owner, clock)
-    return Office(rig, telegram.sim, courier, CardKeeper(store, messenger, renderer, owner, clock))
+    cards = CardKeeper(rig.database, messenger, BotRenderer(SETTINGS), rig.tools.owner, rig.tools.clock)
+    return Office(rig, telegram.sim, courier_with(rig, messenger, rig.tools.results), cards)
+
+
+@pytest.fixture
+async def elsewhere(office: Office, messenger: TelegramMessenger, rig: Rig) -> AsyncIterator[Courier]:
+    """The courier of a replica that has not read the results."""
+    async with KieResults([rig.kie_host]) as results:
+        yield courier_with(rig, messenger, results)

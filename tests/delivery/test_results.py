@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from kiebot.botapi.messenger import TelegramMessenger
+from kiebot.delivery.courier import Courier
 from kiebot.delivery.outbox import Draft
 from kiebot.delivery.ports import Media
 from kiebot.delivery.results import FETCH_TRIES
@@ -83,14 +84,14 @@ async def test_a_result_whose_ids_and_files_are_gone_is_told_as_a_link(office: O
 
 
 async def test_a_file_that_breaks_off_only_after_it_was_paid_for_is_linked_to_without_blaming_telegram(
-    office: Office,
+    office: Office, elsewhere: Courier
 ) -> None:
     anna = office.telegram.user(CHAT)
     await office.made()
     office.rig.kie.faults.next_file("truncated", count=100)
     for _ in range(FETCH_TRIES):
         assert anna.messages == []
-        await office.courier.deliver(CHAT)
+        await elsewhere.deliver(CHAT)
         async with office.rig.database.engine.begin() as connection:
             await connection.execute(text("UPDATE outbox SET next_at = now()"))
     told = anna.last_message.text or ""

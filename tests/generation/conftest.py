@@ -98,6 +98,7 @@ class Rig:
     queue: RememberingQueue
     tools: Tools
     files: Pictures
+    kie_host: str
 
     @property
     def engine(self) -> Generations:
@@ -188,6 +189,6 @@ async def rig(engine: AsyncEngine) -> AsyncIterator[Rig]:
             limits=Limits(),
             pace=Pace(scale=0.001, result_patience_s=120.0),
         )
-        yield Rig(kie, database, queue, tools, files)
+        yield Rig(kie, database, queue, tools, files, host)
         await provider.close()
         await results.close()
