@@ -8,6 +8,7 @@ from kiebot.generation.service import cancel
 from kiebot.generation.submit import NEAR_S
 from tests.crashpoints.stage import (
     EDIT,
+    Act,
     Stage,
     Story,
     fails,
@@ -120,13 +121,17 @@ async def _has_one_waiting(stage: Stage, story: Story, prompt: str) -> None:
     await fills_in(stage, story, f"{prompt} the second")
 
 
-async def _has_to_wait_a_moment(stage: Stage) -> None:
-    """The provider has just asked everybody to wait, longer than a turn is waited for."""
-    budget = stage.beside.adapters.create_budget()
-    begun = "SELECT EXISTS (SELECT FROM generations WHERE user_id = :user AND holds_running_slot)"
-    while not await stage.world.scalar(begun, user=stage.anna.user_id):
-        await budget.refused(pause_s=NEAR_S + 0.3)
-        await asyncio.sleep(0.03)
+def _has_to_wait(pause_s: float) -> Act:
+    """The provider has just asked everybody to wait."""
+
+    async def act(stage: Stage) -> None:
+        budget = stage.beside.adapters.create_budget()
+        begun = "SELECT EXISTS (SELECT FROM generations WHERE user_id = :user AND holds_running_slot)"
+        while not await stage.world.scalar(begun, user=stage.anna.user_id):
+            await budget.refused(pause_s=pause_s)
+            await asyncio.sleep(0.03)
+
+    return act
 
 
 async def _is_cancelled_while_it_uploads(stage: Stage) -> None:
@@ -203,7 +208,8 @@ MAKING = (
     Story("moderated", "[[sim:fail=moderation_prompt]]", ends=FAILED),
     Story("refused at once", "[[sim:code=422]]", ends=FAILED),
     Story("asked to wait", before=kie("create", "code_429", "code_455")),
-    Story("asked to wait a moment", "[[sim:seconds=0.4]]", act=_has_to_wait_a_moment),
+    Story("asked to wait a moment", "[[sim:seconds=0.4]]", act=_has_to_wait(0.3)),
+    Story("asked to wait for longer", "[[sim:seconds=0.4]]", act=_has_to_wait(NEAR_S + 0.5)),
     Story("polls that fail", before=kie("query", "code_429", "html_502")),
     Story("cancel", before=_empty_account, act=_takes_back, ends=FAILED),
     Story("upload", model_id=EDIT),
