@@ -125,6 +125,9 @@ class FakeCards:
         self._tx.tables.cards[generation_id] = (version + 1, known or message_id)
         return version + 1
 
+    async def want_again(self, generation_id: UUID, stale_s: float) -> int | None:
+        raise NotKept
+
     async def want_gone(self, generation_id: UUID) -> int:
         raise NotKept
 
