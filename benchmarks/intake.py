@@ -96,6 +96,8 @@ async def _measure(house: House, variant: Variant) -> Found:
         began = time.monotonic()
         found.taking_mb = await _most_mb(memory, lambda: backlog.is_taken)
         found.taken_s = time.monotonic() - began
+        told = f"{variant.name}: {UPDATES:,} taken in {found.taken_s:.1f} s"
+        print(f"  {told}, {found.start_mb:.0f} to {found.taking_mb:.0f} MB", flush=True)
         if stage.engine is not None:
             await _work_off(backlog, memory, found)
             found.handled_s = time.monotonic() - began - _SETTLES_S
