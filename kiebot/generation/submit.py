@@ -9,21 +9,21 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
 
 import structlog
 
 from kiebot.errors import AccountStopped, ModelPaused, OutcomeUnknown, Permanent, RateLimited, Transient
 from kiebot.generation.catalog import model_by_id
-from kiebot.generation.checks import media_refs, request_input, with_urls
+from kiebot.generation.checks import request_input, with_urls
 from kiebot.generation.effects import apply, look_later
-from kiebot.generation.lengths import NOT_AS_SOLD, check, kinds_to_measure, metered
+from kiebot.generation.lengths import NOT_AS_SOLD
 from kiebot.generation.machine import AnswerLost, Begun, Broke, Event, NotCreated, TaskCreated
 from kiebot.generation.model import Claim, Generation, State
-from kiebot.generation.ports import Submission, Upload, UserFile
+from kiebot.generation.ports import Submission
 from kiebot.generation.product import Model
 from kiebot.generation.stops import BREAKER_PAUSE_S, PROBE_S, UNKNOWN_PAUSE_S, lift, note_trouble, switch_off
 from kiebot.generation.tools import Tools
+from kiebot.generation.uploads import uploaded
 from kiebot.insist import insist
 from kiebot.store import Tx
 
@@ -31,7 +31,6 @@ log = structlog.get_logger()
 
 Also = Callable[[Tx], Awaitable[None]]
 
-UPLOAD_LIVES = timedelta(hours=20)  # the provider keeps uploads for 24 hours; a job must still read them
 SLOT_WAIT_S, MAX_SLOT_WAIT_S = 15.0, 600.0  # a slot that comes free wakes the next one; this is the fallback
 NEAR_S, EARLY_S = 2.0, 1.0  # a turn so near is waited for; who is told a later one comes back that much earlier
 MODEL_OFF_WAIT_S = 60.0
@@ -57,7 +56,7 @@ class Submitter:
             await self._later(generation, claim, wait_s, polled=True)  # counted: it asks ever more seldom
             return
         try:
-            urls = await self._uploaded(generation, model)
+            urls = await uploaded(self._tools, generation, model)
         except Transient as error:
             await self._upload_failed(generation, claim, error)
             return
@@ -113,32 +112,6 @@ class Submitter:
         if (await tx.generations.lock(generation.id)).holds_slot:
             await tx.generations.unmark_slot(generation.id)
             await tx.ledger.give_slot(generation.user_id)
-
-    async def _uploaded(self, generation: Generation, model: Model) -> dict[str, str]:
-        """file_id -> URL for every file of the user's. Repeatable: what is fresh is not uploaded again.
-
-        Raises: what the upload raises; Permanent, when one is not as long as it was sold as.
-        """
-        uploads, kinds = dict(generation.uploads), kinds_to_measure(model, generation.inputs)
-        now = generation.read_at or self._tools.clock.now()
-        for ref in media_refs(model, generation.inputs):
-            file_id = str(ref["file_id"])
-            if _is_fresh(uploads.get(file_id), now):
-                continue
-            uploads[file_id] = await self._upload(ref, kinds.get(file_id)) | {"at": now.isoformat()}
-            async with self._tools.store.transaction() as tx:
-                await tx.generations.set_uploads(generation.id, uploads)
-        known = {file_id: facts for file_id, facts in uploads.items() if isinstance(facts, Mapping)}
-        real_s = {file_id: facts["seconds"] for file_id, facts in known.items() if "seconds" in facts}
-        check(model, generation.inputs, real_s)
-        return {file_id: str(facts["url"]) for file_id, facts in known.items()}
-
-    async def _upload(self, ref: Mapping[str, object], kind: str | None) -> dict[str, object]:
-        """Its URL; of a file whose length is billed (`kind` is given) its real seconds too."""
-        file = _user_file(ref)
-        async with self._tools.files.open(file) as content, metered(content, kind) as meter:
-            upload = Upload(meter.content(), file.file_name, file.mime, file.size_bytes)
-            return {"url": await self._tools.provider.upload(upload), **await meter.facts()}
 
     async def _upload_failed(self, generation: Generation, claim: Claim, error: Transient) -> None:
         """Uploads may be repeated, but not for ever: the user waits. A stopped account refuses them too."""
@@ -332,20 +305,4 @@ def _log_step(after: Generation, event: Event) -> None:
         event_kind=type(event).__name__,
         state=after.state.value,
         attempt=after.attempt_no,
-    )
-
-
-def _is_fresh(facts: object, now: datetime) -> bool:
-    if not isinstance(facts, Mapping):
-        return False
-    return now - datetime.fromisoformat(str(facts["at"])) < UPLOAD_LIVES
-
-
-def _user_file(ref: Mapping[str, object]) -> UserFile:
-    size = ref.get("size")
-    return UserFile(
-        file_id=str(ref["file_id"]),
-        mime=str(ref.get("mime") or "application/octet-stream"),
-        file_name=str(ref.get("file_name") or "file"),
-        size_bytes=size if isinstance(size, int) else None,
     )

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from tests.crashpoints.mutants import MUTANT, mutated
 
 MODULES = (
-    *(f"kiebot.generation.{name}" for name in ("service", "submit", "watch", "effects")),
+    *(f"kiebot.generation.{name}" for name in ("service", "submit", "uploads", "watch", "effects")),
     *(f"kiebot.delivery.{name}" for name in ("courier", "results", "card")),
     "kiebot.intake.drain",
     *(f"kiebot.payments.{name}" for name in ("credit", "refunds")),
