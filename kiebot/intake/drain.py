@@ -21,7 +21,7 @@ from kiebot.clock import Clock
 from kiebot.delivery.outbox import Draft, Row
 from kiebot.errors import Transient
 from kiebot.insist import insist
-from kiebot.intake.gate import Gate, OpenGate, sort
+from kiebot.intake.gate import Gate, OpenGate, sift
 from kiebot.intake.lanes import LaneClaim, Waiting
 from kiebot.observe.metrics import METRICS
 from kiebot.store import Store, Tx
@@ -112,7 +112,7 @@ class Drainer:
         claim, waiting = claimed
         chats: set[int] = set()
         try:
-            found = await sort(self._gate, lane, waiting, MOST_PER_DRAIN)
+            found = await sift(self._gate, lane, waiting, MOST_PER_DRAIN)
             await self._turn_away(claim, found.away)
             for update in found.admitted:
                 if update.not_yet or not await self._work_off(claim, update, chats):

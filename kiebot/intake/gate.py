@@ -46,14 +46,14 @@ class _Peek(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Sorted:
+class Sifted:
     """What was claimed, in its order: to be worked on, and turned away. The rest was not asked about."""
 
     admitted: list[Waiting]
     away: list[Waiting]
 
 
-async def sort(gate: Gate, lane: str, waiting: Sequence[Waiting], most: int) -> Sorted:
+async def sift(gate: Gate, lane: str, waiting: Sequence[Waiting], most: int) -> Sifted:
     """Ask about the first `most`; about all others only where none of these was let through: whoever is let through is
     counted, and to ask twice about what is then left for later would count it twice."""
     first = waiting[:most]
@@ -61,7 +61,7 @@ async def sort(gate: Gate, lane: str, waiting: Sequence[Waiting], most: int) -> 
     if len(away) == len(first) < len(waiting):
         first = waiting
         away |= await _turned_away(gate, lane, waiting[most:])
-    return Sorted([each for each in first if each.id not in away], [each for each in first if each.id in away])
+    return Sifted([each for each in first if each.id not in away], [each for each in first if each.id in away])
 
 
 async def _turned_away(gate: Gate, lane: str, waiting: Sequence[Waiting]) -> set[int]:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kiebot.intake.drain import MOST_OF_A_FLOOD, MOST_PER_DRAIN
-from kiebot.intake.gate import Sorted, sort
+from kiebot.intake.gate import Sifted, sift
 from kiebot.intake.lanes import Waiting
 from tests.intake.test_drain import LANE, Rig
 
@@ -98,13 +98,13 @@ async def test_an_update_that_is_to_be_tried_again_is_not_turned_away(rig: Rig) 
 )
 async def test_money_and_blocks_are_never_turned_away(facts: dict[str, object]) -> None:
     update = Waiting(1, 1, json.dumps(facts).encode(), 0, False, 5.0)
-    assert await sort(Gatekeeper(room=0), LANE, [update], 10) == Sorted([update], [])
+    assert await sift(Gatekeeper(room=0), LANE, [update], 10) == Sifted([update], [])
 
 
 async def test_words_about_a_payment_are_no_payment() -> None:
     said = json.dumps({"message": {"date": 1, "text": '"successful_payment": {}'}}).encode()
     update = Waiting(1, 1, said, 0, False, 5.0)
-    assert await sort(Gatekeeper(room=0), LANE, [update], 10) == Sorted([], [update])
+    assert await sift(Gatekeeper(room=0), LANE, [update], 10) == Sifted([], [update])
 
 
 async def test_counted_is_when_an_update_was_sent_or_else_received() -> None:
@@ -115,7 +115,7 @@ async def test_counted_is_when_an_update_was_sent_or_else_received() -> None:
     )
     broken = b"no update"
     waiting = [Waiting(n, n, payload, 0, False, 500.0) for n, payload in enumerate((said, pressed, broken))]
-    await sort(gate, LANE, waiting, 10)
+    await sift(gate, LANE, waiting, 10)
     assert gate.asked == [[100.0, 500.0, 500.0]]
 
 
