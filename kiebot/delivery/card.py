@@ -36,8 +36,8 @@ class CardKeeper:
         owner: UUID,
         clock: Clock,
         *,
-        create_every_s: float = 0.5,
-        running: int = 3,
+        create_every_s: float,
+        running: int,
     ) -> None:
         self._store = store
         self._messenger = messenger

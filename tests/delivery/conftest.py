@@ -65,7 +65,8 @@ def courier_with(rig: Rig, messenger: TelegramMessenger, results: Results) -> Co
 
 @pytest.fixture
 def office(rig: Rig, telegram: Telegram, messenger: TelegramMessenger) -> Office:
-    cards = CardKeeper(rig.database, messenger, BotRenderer(SETTINGS), rig.tools.owner, rig.tools.clock)
+    renderer, tools = BotRenderer(SETTINGS), rig.tools
+    cards = CardKeeper(rig.database, messenger, renderer, tools.owner, tools.clock, create_every_s=0.5, running=3)
     return Office(rig, telegram.sim, courier_with(rig, messenger, rig.tools.results), cards)
 
 
