@@ -24,9 +24,10 @@ from kiebot.generation.ports import Fetched, TooLarge
 from kiebot.kie.dial import CheckedDial, Resolve, resolve
 from kiebot.kie.exchange import CONNECT_TIMEOUT_S, retry_after_s
 from kiebot.kie.hosts import ResultHosts, Target
-from kiebot.kie.spool import Spool
+from kiebot.kie.spool import ONE_BYTES, Spool
 
 MAX_REDIRECTS = 3
+MOST_READ = 16  # results at a time: half of the connections; the rest are for what is sent
 PART_BYTES = 64 * 1024  # of a head or an end that is asked for alone
 _HEAD_PART, _END_PART = f"bytes=0-{PART_BYTES - 1}", f"bytes=-{PART_BYTES}"
 _WRITE_BYTES = 1024 * 1024
@@ -73,6 +74,7 @@ class KieResults:
         self._directory = directory
         self._deadlines = deadlines or FetchDeadlines()
         self._spool = Spool(directory)
+        self._reading = 0
         dial = CheckedDial(self._hosts.endpoints, resolve=resolve)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl_context, max_connections=32, keepalive_expiry=5.0, network_backend=dial
@@ -97,19 +99,33 @@ class KieResults:
         return Fetched(path=Path(), size_bytes=size_bytes or 0, mime=found.mime, kind=found.kind)
 
     async def read_through(self, url: str, *, max_bytes: int) -> None:
-        """Read a result to its end; see Results.read_through. One that is not large is kept for the next `fetch`."""
-        async with _translated(self._deadlines.fetch_s):
-            async with self._opened(url) as response:
-                if await self._is_read(url, response, max_bytes):
-                    return
-            async with self._opened(url, part=_END_PART) as response:
-                if response.status == _PARTIAL:  # else its host serves no parts
-                    await _drained(response.aiter_stream(), max_bytes)
+        """Read a result to its end; see Results.read_through. One that is not large is kept for the next `fetch`.
+
+        No more than MOST_READ at a time: a host that trickles must not take every slot and connection of a replica.
+        """
+        if self._spool.has(url):
+            return
+        if self._reading >= MOST_READ:
+            raise Transient("result: too many are read", retry_after_s=_RETRY_S)
+        self._reading += 1
+        try:
+            async with _translated(self._deadlines.fetch_s):
+                await self._read_whole(url, max_bytes)
+        finally:
+            self._reading -= 1
+
+    async def _read_whole(self, url: str, max_bytes: int) -> None:
+        async with self._opened(url) as response:
+            if await self._is_read(url, response, max_bytes):
+                return
+        async with self._opened(url, part=_END_PART) as response:
+            if response.status == _PARTIAL:  # else its host serves no parts
+                await _drained(response.aiter_stream(), max_bytes)
 
     @asynccontextmanager
     async def fetch(self, url: str, *, max_bytes: int) -> AsyncIterator[Fetched]:
         """Download a result; see Results.fetch. The file is gone when the context ends."""
-        with tempfile.TemporaryDirectory(prefix="kiebot-", dir=self._directory) as folder:
+        with tempfile.TemporaryDirectory(prefix="kiebot-", dir=self._directory, ignore_cleanup_errors=True) as folder:
             path = Path(folder, "result")
             if not self._spool.take(url, path):
                 async with _translated(self._deadlines.fetch_s), self._opened(url) as response:
@@ -123,12 +139,12 @@ class KieResults:
         _sniffed(head)
         if announced is not None and announced > max_bytes:
             return False
-        if announced is None or not self._spool.has_room_for(announced):
+        if announced is None or announced > ONE_BYTES or response.status != _WHOLE:
             return await _drained(chunks, max_bytes - len(head))
-        with tempfile.TemporaryDirectory(prefix="kiebot-", dir=self._directory) as folder:
-            path = Path(folder, "result")
-            await _write(path, head, chunks, announced)
-            self._spool.keep(url, path, announced)
+        async with self._spool.copy(url, announced) as copy:
+            await copy.add(head)
+            async for chunk in chunks:
+                await copy.add(chunk)
         return True
 
     @asynccontextmanager

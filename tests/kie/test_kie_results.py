@@ -15,7 +15,7 @@ import pytest
 
 from kiebot.errors import KiebotError, Permanent, Transient
 from kiebot.generation.ports import TooLarge
-from kiebot.kie.results import FetchDeadlines, KieResults
+from kiebot.kie.results import MOST_READ, FetchDeadlines, KieResults
 from kiebot.kie.spool import ONE_BYTES
 
 from .kie_raw_server import Behaviour, RawServer, answers, closes, drips, is_silent, never_ends, resets
@@ -149,6 +149,27 @@ async def test_what_was_read_through_is_sent_without_a_second_download_and_only_
                 assert (fetched.mime, fetched.width, fetched.size_bytes) == ("image/png", 3, len(body))
             assert len(server.requests) == downloads
     assert left_in(tmp_path) == []
+
+
+async def test_what_is_kept_is_not_read_once_more(serve: Serve) -> None:
+    async with serve(answers(PNG)) as (results, server):
+        for _ in range(2):
+            await results.read_through(f"{server.url}/a", max_bytes=10_000_000)
+        assert len(server.requests) == 1
+
+
+async def test_a_host_that_trickles_keeps_no_more_than_half_of_the_connections(serve: Serve) -> None:
+    async with serve(is_silent) as (results, server):
+        reads = [
+            asyncio.create_task(results.read_through(f"{server.url}/{number}", max_bytes=1_000_000))
+            for number in range(MOST_READ)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(Transient, match="too many"):
+            await results.read_through(f"{server.url}/one-more", max_bytes=1_000_000)
+        assert all(isinstance(end, Transient) for end in await asyncio.gather(*reads, return_exceptions=True))
+        with pytest.raises(Transient, match="too slow|Timeout"):  # there is room again
+            await results.read_through(f"{server.url}/one-more", max_bytes=1_000_000)
 
 
 async def test_a_film_that_was_read_through_is_kept_nowhere(serve: Serve, tmp_path: Path) -> None:
