@@ -15,7 +15,8 @@ from typing import BinaryIO
 
 MAX_BOXES = 20_000
 MAX_BODY_BYTES = 16 * 1024 * 1024
-_WITH_BOXES = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"mvex", b"moof", b"traf"})
+_WITH_BOXES = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"mvex", b"moof", b"traf", b"udta"})
+_PACKED = b"cmov"  # boxes that are compressed: what they tell is not seen here
 _READ = frozenset({b"mvhd", b"mehd", b"tkhd", b"mdhd", b"stts", b"trex", b"tfhd", b"trun"})
 _HAS_OFFSET, _HAS_FIRST_FLAGS, _HAS_DURATIONS = 0x1, 0x4, 0x100
 _SAMPLE_FIELDS = (0x100, 0x200, 0x400, 0x800)  # duration, size, flags and time offset, four bytes each
@@ -43,7 +44,8 @@ class _Movie:
 
     def seconds(self) -> float:
         own = [(each, self.scale) for each in (self.duration, self.fragments, *(track.shown for track in self.tracks))]
-        media = [(ticks, track.scale) for track in self.tracks for ticks in (track.media, track.samples)]
+        # A track without a scale is played with another one, so it may not count for nothing.
+        media = [(t, track.scale or self.scale or 1) for track in self.tracks for t in (track.media, track.samples)]
         return max((ticks / scale for ticks, scale in (*own, *media) if scale), default=0.0)
 
 
@@ -54,6 +56,8 @@ def measure(file: BinaryIO) -> tuple[float, int, int]:
     """
     movie = _Movie()
     for name, start, size in _boxes(file, file.seek(0, io.SEEK_END)):
+        if name == _PACKED:
+            raise ValueError("compressed boxes")
         if name == b"trak":
             movie.tracks.append(_Track())
         elif name in _READ:
@@ -79,6 +83,8 @@ def _boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int, int]]:
             size, skip = int.from_bytes(head[8:16], "big"), 16
         size = limits[-1] - position if size == 0 else size
         if size < skip:
+            if len(limits) > 1:  # players go on behind the container; who stops here misses its other tracks
+                raise ValueError("a box that is shorter than its head")
             return
         start, body_end = position + skip, min(position + size, limits[-1])
         yield name, start, max(body_end - start, 0)
@@ -97,7 +103,9 @@ def _take(movie: _Movie, name: bytes, body: bytes) -> None:
         case b"mehd":
             movie.fragments = _known(body, *((">Q", 4) if body[0] == 1 else (">I", 4)))
         case b"tkhd":
-            movie.by_id[struct.unpack_from(">I", body, 20 if body[0] == 1 else 12)[0]] = track
+            track_id = struct.unpack_from(">I", body, 20 if body[0] == 1 else 12)[0]
+            if movie.by_id.setdefault(track_id, track) is not track:
+                raise ValueError("two tracks of one number")
             track.shown = _known(body, *((">Q", 28) if body[0] == 1 else (">I", 20)))
             _keep_larger(movie, body)
         case b"mdhd":

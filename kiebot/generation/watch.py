@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 MAX_RETAKES = 1  # a failure of the provider's servers is tried once more as a new task
 MAX_BUSIES = 5  # a provider without room is asked again, for about an hour
-READ_WITHIN_S = 300.0  # for all files of a result together: a step must end before its job does
+READ_WITHIN_S = 120.0  # for all files of a result together: it holds one of the replica's slots meanwhile
 JITTER = 0.2
 
 

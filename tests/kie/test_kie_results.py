@@ -168,7 +168,7 @@ async def test_a_host_that_trickles_keeps_no_more_than_half_of_the_connections(s
         with pytest.raises(Transient, match="too many"):
             await results.read_through(f"{server.url}/one-more", max_bytes=1_000_000)
         assert all(isinstance(end, Transient) for end in await asyncio.gather(*reads, return_exceptions=True))
-        with pytest.raises(Transient, match="too slow|Timeout"):  # there is room again
+        with pytest.raises(Transient, match=r"too slow|Timeout"):  # there is room again
             await results.read_through(f"{server.url}/one-more", max_bytes=1_000_000)
 
 

@@ -47,10 +47,16 @@ def box(name: bytes, *bodies: bytes) -> bytes:
     return struct.pack(">I4s", 8 + len(body), name) + body
 
 
-def track(width: int, height: int, *, turned: bool = False) -> bytes:
+def track(width: int, height: int, *, turned: bool = False, number: int = 1) -> bytes:
     matrix = (0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30) if turned else (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
     return box(
-        b"trak", box(b"tkhd", bytes(40), struct.pack(">9i", *matrix), struct.pack(">II", width << 16, height << 16))
+        b"trak",
+        box(
+            b"tkhd",
+            struct.pack(">12xI24x", number),
+            struct.pack(">9i", *matrix),
+            struct.pack(">II", width << 16, height << 16),
+        ),
     )
 
 
@@ -124,7 +130,7 @@ def test_a_picture_is_measured_from_its_header(data: bytes, size: tuple[int, int
 
 def test_a_video_is_measured_although_its_index_stands_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
-    path.write_bytes(movie(6040, track(0, 0), track(640, 360)))
+    path.write_bytes(movie(6040, track(0, 0), track(640, 360, number=2)))
     assert measure(path, "video") == Measures(6.04, 640, 360)
     assert measure(str(path), "video") == measure(path.read_bytes(), "video")
 
@@ -181,10 +187,24 @@ TIMED = box(b"trun", struct.pack(">IIII", 0x305, 2, 0, 0), struct.pack(">IIII", 
         (movie(1000, media(duration=1000), USUAL) + moof(TIMED, TIMED), 8.0),
         (movie(0, media(), box(b"mvex", box(b"mehd", bytes(4), struct.pack(">I", 1000)))) + moof(TIMED), 4.0),
         (movie(60_000, media((10, 100), duration=1000)), 60.0),
+        (movie(1000, media((600, 100), scale=0)), 60.0),  # players take another scale
+        (movie(1000, box(b"udta", media(duration=60_000))), 60.0),  # and look for tracks in there
     ],
 )
 def test_of_all_lengths_that_a_film_tells_the_longest_counts(film: bytes, seconds: float) -> None:
     assert measure(film, "video") == Measures(seconds, 64, 64)
+
+
+@pytest.mark.parametrize(
+    "film",
+    [
+        movie(1000, box(b"trak", media(duration=1000)[8:], b"\0\0\0\4nope"), media(duration=60_000, number=2)),
+        movie(1000, media(duration=1000), media(duration=1000, scale=10**9)) + moof(TIMED),
+        movie(1000, media(duration=1000), box(b"cmov", bytes(20))),
+    ],
+)
+def test_a_film_that_players_and_we_may_read_in_different_ways_is_unmeasured_and_not_short(film: bytes) -> None:
+    assert measure(film, "video") is None
 
 
 def test_what_stands_behind_more_boxes_than_are_read_makes_a_film_unmeasured_and_not_short() -> None:
