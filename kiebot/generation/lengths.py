@@ -55,7 +55,7 @@ class Meter:
 @asynccontextmanager
 async def metered(content: AsyncIterator[bytes], kind: str | None) -> AsyncIterator[Meter]:
     """`kind`: video or audio, None for what is not to be measured. The copy is gone when the context ends."""
-    with tempfile.TemporaryDirectory(prefix="kiebot-") as folder:
+    with tempfile.TemporaryDirectory(prefix="kiebot-", ignore_cleanup_errors=True) as folder:
         yield Meter(content, kind, Path(folder, "file"))
 
 

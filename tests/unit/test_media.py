@@ -220,6 +220,14 @@ def test_audio_is_measured_in_seconds() -> None:
         assert found.seconds == pytest.approx(seconds, abs=0.05)
 
 
+def test_a_song_on_disk_is_as_long_as_the_same_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "song.mp3"
+    path.write_bytes(MP3)
+    assert measure(path, "audio") == measure(MP3, "audio")
+    path.write_bytes(b"")
+    assert measure(path, "audio") is None
+
+
 def test_a_song_whose_first_frame_tells_fewer_frames_than_follow_is_as_long_as_its_frames() -> None:
     told = b"\xff\xfb\x90\x00" + bytes(32) + b"Xing" + struct.pack(">II", 1, 7)
     found = measure(told.ljust(417, b"\0") + MP3 * 10, "audio")
