@@ -12,6 +12,7 @@ from kiebot.delivery.outbox import Card
 from kiebot.delivery.ports import ChatMigrated, MessageGone, Messenger, Renderer, Say
 from kiebot.errors import OutcomeUnknown, Permanent, RateLimited, Transient
 from kiebot.generation.catalog import model_by_id
+from kiebot.generation.effects import CARD_STALE_S
 from kiebot.generation.model import Generation, State
 from kiebot.insist import insist
 from kiebot.store import Store, Tx
@@ -77,18 +78,21 @@ class CardKeeper:
         say = self._renderer.card(generation, facts)
         if card.message_id is None:
             return (await self._messenger.send_text(card.chat_id, say.text, say.keyboard)).message_id
-        return await self._edit(card.chat_id, card.message_id, say)
+        is_news = _elapsed_s(generation, self._clock) < CARD_STALE_S
+        return await self._edit(card.chat_id, card.message_id, say, is_news=is_news)
 
     async def _remove(self, card: Card) -> int | None:
         if card.is_gone and card.message_id is not None:
             await self._messenger.delete(card.chat_id, card.message_id)
         return card.message_id
 
-    async def _edit(self, chat_id: int, message_id: int, say: Say) -> int:
+    async def _edit(self, chat_id: int, message_id: int, say: Say, *, is_news: bool) -> int:
+        """A card that was deleted comes back with news, not with the same once more."""
         try:
             await self._messenger.edit_text(chat_id, message_id, say.text, say.keyboard)
         except MessageGone:
-            return (await self._messenger.send_text(chat_id, say.text, say.keyboard)).message_id
+            if is_news:
+                return (await self._messenger.send_text(chat_id, say.text, say.keyboard)).message_id
         return message_id
 
     async def _done(self, card: Card, message_id: int | None) -> None:
@@ -128,8 +132,7 @@ class CardKeeper:
         """What the card tells beside the row: the place in the queue, the usual time, the time so far."""
         typical_s = await tx.generations.typical_seconds(generation.model_id)
         queue = await self._queue(tx, generation, typical_s) if generation.state is State.ACCEPTED else {}
-        since = generation.submitted_at or generation.accepted_at
-        elapsed_s = max(0.0, (self._clock.now() - since).total_seconds())
+        elapsed_s = _elapsed_s(generation, self._clock)
         is_off = generation.state is State.ACCEPTED and await _is_off(tx, generation.model_id)
         return {"typical_s": typical_s, "elapsed_s": elapsed_s, "is_off": is_off, **queue}
 
@@ -139,6 +142,12 @@ class CardKeeper:
         usual_s = typical_s or (float(model.expected_seconds) if model else 60.0)
         wait_s = ahead.wait_s(usual_s, create_every_s=self._create_every_s, running=self._running)
         return {"ahead": ahead.works, "eta_s": wait_s + usual_s}
+
+
+def _elapsed_s(generation: Generation, clock: Clock) -> float:
+    """Since it came into its state, more or less: accepted, or with the provider."""
+    since = generation.submitted_at or generation.accepted_at
+    return max(0.0, (clock.now() - since).total_seconds())
 
 
 async def _is_off(tx: Tx, model_id: str) -> bool:

@@ -93,3 +93,21 @@ async def test_the_card_of_a_work_that_takes_too_long_says_so(office: Office) ->
     assert (await office.rig.read(work.id)).state is State.RUNNING
     await office.cards.refresh(work.id)
     assert "takes longer than usual" in _card(office)
+
+
+async def test_a_card_that_was_deleted_comes_back_with_news_and_not_with_the_same_once_more(office: Office) -> None:
+    await office.rig.grant(20)
+    work = await office.rig.order()
+    await office.cards.refresh(work.id)
+    anna = office.telegram.user(CHAT)
+    for _ in range(2):
+        for message in anna.messages:
+            anna.chat.delete(message)
+        await _after(office, 200.0)
+        await _looked_at(office, work.id)
+        await office.cards.refresh(work.id)
+        assert anna.messages == []
+    await office.rig.is_due(work.id)
+    await office.rig.engine.advance(work.id)
+    await office.refresh(work.id)
+    assert "Being made" in _card(office)
