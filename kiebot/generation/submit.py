@@ -51,8 +51,11 @@ class Submitter:
         if model is None:
             await self._apply(generation, claim, Broke("model_gone"))
             return
-        wait_s = await self._reason_to_wait(generation)
-        if wait_s > 0:
+        if await self._is_held_back(generation):
+            await self._later(generation, claim, self._off_wait_s())
+            return
+        if not generation.holds_slot and not await self._has_slot(generation):
+            wait_s = min(SLOT_WAIT_S * 2.0 ** min(generation.polls, 20), MAX_SLOT_WAIT_S)
             await self._later(generation, claim, wait_s, polled=True)  # counted: it asks ever more seldom
             return
         try:
@@ -89,14 +92,14 @@ class Submitter:
                 return max(wait_s - EARLY_S, wait_s / 2)
             await self._tools.clock.sleep(wait_s)
 
-    async def _reason_to_wait(self, generation: Generation) -> float:
-        """0, or the seconds until it is worth asking again. Takes one of the user's running slots."""
+    async def _is_held_back(self, generation: Generation) -> bool:
         async with self._tools.store.transaction() as tx:
-            if await tx.switches.is_held_back(generation.model_id):
-                return self._off_wait_s()
-            if not generation.holds_slot and not await self._take_slot(tx, generation):
-                return float(min(SLOT_WAIT_S * 2.0 ** min(generation.polls, 20), MAX_SLOT_WAIT_S))
-        return 0.0
+            return await tx.switches.is_held_back(generation.model_id)
+
+    async def _has_slot(self, generation: Generation) -> bool:
+        """Takes one of the user's running slots, if one is free."""
+        async with self._tools.store.transaction() as tx:
+            return await self._take_slot(tx, generation)
 
     async def _take_slot(self, tx: Tx, generation: Generation) -> bool:
         """Generation row first, then the wallet: the order every other writer keeps."""

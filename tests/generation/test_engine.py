@@ -249,6 +249,25 @@ async def test_who_waits_for_a_slot_asks_ever_more_seldom_and_is_woken_when_one_
     assert (await rig.settles(second.id)).state is State.SUCCEEDED
 
 
+async def test_waiting_while_all_is_off_does_not_count_against_who_then_waits_for_a_slot(rig: Rig) -> None:
+    rig.tools = replace(rig.tools, limits=Limits(running=1, open=20))
+    await rig.grant(100)
+    first, second = await rig.order(), await rig.order()
+    await rig.engine.advance(first.id)
+    async with rig.database.transaction() as tx:
+        await tx.switches.switch_off("*", "no credits", "provider", for_s=60.0)
+    for _ in range(6):
+        await rig.is_due(second.id)
+        await rig.engine.advance(second.id)
+    async with rig.database.transaction() as tx:
+        await tx.switches.turn_on("*")
+    await rig.is_due(second.id)
+    rig.queue.wakeups.clear()
+    await rig.engine.advance(second.id)
+    (wakeup,) = rig.advances()
+    assert round(wakeup.delay_s) == 15
+
+
 async def test_the_budget_is_asked_after_the_uploads_and_told_of_the_answer(rig: Rig) -> None:
     """An upload may take longer than the provider's window: a create let through before it would not be counted."""
     budget = rig.tools.create_budget
