@@ -51,12 +51,9 @@ class Submitter:
         if model is None:
             await self._apply(generation, claim, Broke("model_gone"))
             return
-        if await self._is_held_back(generation):
-            await self._later(generation, claim, self._off_wait_s())
-            return
-        if not generation.holds_slot and not await self._has_slot(generation):
-            wait_s = min(SLOT_WAIT_S * 2.0 ** min(generation.polls, 20), MAX_SLOT_WAIT_S)
-            await self._later(generation, claim, wait_s, polled=True)  # counted: it asks ever more seldom
+        wait_s, is_for_slot = await self._reason_to_wait(generation)
+        if wait_s > 0:
+            await self._later(generation, claim, wait_s, polled=is_for_slot)  # counted: it asks ever more seldom
             return
         try:
             urls = await uploaded(self._tools, generation, model)
@@ -92,14 +89,15 @@ class Submitter:
                 return max(wait_s - EARLY_S, wait_s / 2)
             await self._tools.clock.sleep(wait_s)
 
-    async def _is_held_back(self, generation: Generation) -> bool:
+    async def _reason_to_wait(self, generation: Generation) -> tuple[float, bool]:
+        """The seconds until it is worth asking again, 0 for none, and whether it is a slot that is waited for. Takes
+        one of the user's running slots."""
         async with self._tools.store.transaction() as tx:
-            return await tx.switches.is_held_back(generation.model_id)
-
-    async def _has_slot(self, generation: Generation) -> bool:
-        """Takes one of the user's running slots, if one is free."""
-        async with self._tools.store.transaction() as tx:
-            return await self._take_slot(tx, generation)
+            if await tx.switches.is_held_back(generation.model_id):
+                return self._off_wait_s(), False
+            if not generation.holds_slot and not await self._take_slot(tx, generation):
+                return min(SLOT_WAIT_S * 2.0 ** min(generation.polls, 20), MAX_SLOT_WAIT_S), True
+        return 0.0, False
 
     async def _take_slot(self, tx: Tx, generation: Generation) -> bool:
         """Generation row first, then the wallet: the order every other writer keeps."""

@@ -74,7 +74,7 @@ class KieResults:
         self._directory = directory
         self._deadlines = deadlines or FetchDeadlines()
         self._spool = Spool(directory)
-        self._reading = 0
+        self._room = asyncio.Semaphore(MOST_READ)
         dial = CheckedDial(self._hosts.endpoints, resolve=resolve)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl_context, max_connections=32, keepalive_expiry=5.0, network_backend=dial
@@ -105,22 +105,15 @@ class KieResults:
         """
         if self._spool.has(url):
             return
-        if self._reading >= MOST_READ:
+        if self._room.locked():
             raise Transient("result: too many are read", retry_after_s=_RETRY_S)
-        self._reading += 1
-        try:
-            async with _translated(self._deadlines.fetch_s):
-                await self._read_whole(url, max_bytes)
-        finally:
-            self._reading -= 1
-
-    async def _read_whole(self, url: str, max_bytes: int) -> None:
-        async with self._opened(url) as response:
-            if await self._is_read(url, response, max_bytes):
-                return
-        async with self._opened(url, part=_END_PART) as response:
-            if response.status == _PARTIAL:  # else its host serves no parts
-                await _drained(response.aiter_stream(), max_bytes)
+        async with self._room, _translated(self._deadlines.fetch_s):
+            async with self._opened(url) as response:
+                if await self._is_read(url, response, max_bytes):
+                    return
+            async with self._opened(url, part=_END_PART) as response:
+                if response.status == _PARTIAL:  # else its host serves no parts
+                    await _drained(response.aiter_stream(), max_bytes)
 
     @asynccontextmanager
     async def fetch(self, url: str, *, max_bytes: int) -> AsyncIterator[Fetched]:

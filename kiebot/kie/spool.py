@@ -69,12 +69,16 @@ class Spool:
         self._home: Path | None = None
         self._kept: dict[str, _Kept] = {}  # the oldest first
         self._number = 0
+        self._coming = 0  # bytes that are being written
 
     @asynccontextmanager
     async def copy(self, url: str, size_bytes: int) -> AsyncIterator[Copy]:
-        """What is added in the block, some `size_bytes`, is kept for `take` when the block ends well."""
-        self._forget_old(size_bytes)
-        path = self._new_path()
+        """What is added in the block, some `size_bytes`, is kept for `take` when the block ends well and others left
+        room for it."""
+        has_room = self._coming + size_bytes <= ALL_BYTES
+        self._coming += size_bytes
+        self._forget_old()
+        path = self._new_path() if has_room else None
         copy = Copy(path)
         try:
             yield copy
@@ -84,16 +88,17 @@ class Spool:
                 self._kept[url] = _Kept(copy.path, copy.size_bytes, self._now() + LIVES_S)
                 path = None
         finally:
+            self._coming -= size_bytes
             if path is not None:
                 path.unlink(missing_ok=True)
 
     def has(self, url: str) -> bool:
-        self._forget_old(0)
+        self._forget_old()
         return url in self._kept
 
     def take(self, url: str, path: Path) -> bool:
         """Move the file of that result there, if it is kept; it is no longer then."""
-        self._forget_old(0)
+        self._forget_old()
         kept = self._kept.pop(url, None)
         if kept is None:
             return False
@@ -120,8 +125,8 @@ class Spool:
             return None
         return self._home / str(self._number)
 
-    def _forget_old(self, needed_bytes: int) -> None:
-        total = needed_bytes + sum(kept.size_bytes for kept in self._kept.values())
+    def _forget_old(self) -> None:
+        total = self._coming + sum(kept.size_bytes for kept in self._kept.values())
         for url, kept in list(self._kept.items()):
             if total <= ALL_BYTES and kept.until > self._now():
                 return

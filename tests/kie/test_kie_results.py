@@ -56,6 +56,13 @@ def serve(tmp_path: Path) -> Serve:
     return serving
 
 
+async def endless_png(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + PNG)
+    while True:
+        writer.write(bytes(65536))
+        await writer.drain()
+
+
 async def test_a_result_is_measured_on_disk_and_gone_afterwards(serve: Serve, tmp_path: Path) -> None:
     async with serve(answers(PNG, headers="Content-Type: text/html\r\n")) as (results, server):
         async with results.fetch(f"{server.url}/a.exe", max_bytes=10_000) as fetched:
@@ -100,12 +107,6 @@ async def test_a_probe_reads_the_head_and_tells_the_whole_size(serve: Serve) -> 
 
 
 async def test_a_probe_of_an_endless_file_ends(serve: Serve) -> None:
-    async def endless_png(writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + PNG)
-        while True:
-            writer.write(bytes(65536))
-            await writer.drain()
-
     async with serve(endless_png) as (results, server):
         assert (await results.probe(f"{server.url}/a")).size_bytes == 0
 
@@ -232,12 +233,6 @@ async def test_a_large_file_whose_end_cannot_be_read_is_out_of_reach(end: Behavi
 
 
 async def test_an_endless_file_is_read_up_to_the_cap(serve: Serve) -> None:
-    async def endless_png(writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + PNG)
-        while True:
-            writer.write(bytes(65536))
-            await writer.drain()
-
     async with serve(endless_png) as (results, server):
         await results.read_through(f"{server.url}/a", max_bytes=1_000_000)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,14 @@ async def test_a_disk_that_fails_in_the_middle_stops_no_reading(spool: Spool, tm
         tidy(tmp_path)
         await copy.add(bytes(1_500_000))
     assert not spool.has("a")
+
+
+async def test_what_is_being_written_counts_too(spool: Spool, tmp_path: Path) -> None:
+    content = bytes(ONE_BYTES)
+    names = [str(number) for number in range(ALL_BYTES // ONE_BYTES + 2)]
+    async with AsyncExitStack() as stack:
+        for name in names:
+            copy = await stack.enter_async_context(spool.copy(name, ONE_BYTES))
+            await copy.add(content)
+        assert sum(path.stat().st_size for path in files_in(tmp_path)) <= ALL_BYTES
+    assert [name for name in names if spool.has(name)] == names[:-2]
