@@ -149,15 +149,22 @@ class Submitter:
         """Commit the intent, unless creates are held back by now; then None. With it come the switches it is to try."""
         async with self._tools.store.transaction() as tx:
             probes = await tx.switches.pass_switches(generation.model_id, probe_s=PROBE_S * self._tools.pace.scale)
-            if probes is None:
-                await self._leave_slot(tx, generation)
-                await look_later(tx, generation, claim, self._off_wait_s())
-                return None, ()
-            applied = await apply(tx, generation.id, Begun(), due_in_s=ANSWER_WITHIN_S, ends=claim)
-            if probes and applied.generation.state is not State.SUBMITTING:
-                await tx.switches.leave_probe(probes)
+            if probes is not None:
+                applied = await apply(tx, generation.id, Begun(), due_in_s=ANSWER_WITHIN_S, ends=claim)
+                if probes and applied.generation.state is not State.SUBMITTING:
+                    await tx.switches.leave_probe(probes)
+        if probes is None:
+            await self._hold_back(generation, claim)
+            return None, ()
         _log_step(applied.generation, Begun())
         return applied.generation, probes
+
+    async def _hold_back(self, generation: Generation, claim: Claim) -> None:
+        """In a transaction of its own: looking at switches locks them, and who notes trouble locks the wallet first
+        and them then."""
+        async with self._tools.store.transaction() as tx:
+            await self._leave_slot(tx, generation)
+            await look_later(tx, generation, claim, self._off_wait_s())
 
     async def _submit(self, submission: Submission, turn: str) -> str:
         """The budget hears of the answer beside what is done with it: the task id must be written first of all."""

@@ -143,7 +143,10 @@ class SwitchRepository:
             return ()
         ids = [row.model_id for row in rows]
         taken = tuple(await self._connection.scalars(_PROBE, {"ids": ids, "for_s": probe_s}))
-        return taken if len(taken) == len(ids) else None
+        if len(taken) == len(ids):
+            return taken
+        await self.leave_probe(taken)
+        return None
 
     async def leave_probe(self, model_ids: Sequence[str]) -> None:
         """The probe proved nothing: the next one may come."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kiebot.errors import OutcomeUnknown, Transient
 from kiebot.generation.model import Generation, State
@@ -16,7 +18,7 @@ from kiebot.generation.ports import Submission
 from kiebot.generation.stops import BREAKER_WORKS
 from kiebot.kie.client import KieProvider
 from tests.faults.conftest import HeldProvider
-from tests.generation.conftest import Rig
+from tests.generation.conftest import Rig, Unlimited
 
 PICTURE = {"file_id": "AgAC1", "kind": "image", "mime": "image/png", "file_name": "a.png"}
 EDIT, OTHER = "google/nano-banana-edit", "google/nano-banana"
@@ -230,6 +232,41 @@ async def test_a_probe_whose_answer_proves_nothing_leaves_its_place_to_the_next(
     await rig.engine.advance(first.id)
     await rig.engine.advance(second.id)
     assert (await rig.read(second.id)).state is State.RUNNING
+
+
+class Crossing(Unlimited):
+    """Lets a create through at the moment when another one holds a switch, and a third the wallet."""
+
+    def __init__(self, switch: AsyncConnection, wallet: AsyncConnection) -> None:
+        super().__init__()
+        self._switch, self._wallet = switch, wallet
+
+    async def take(self, turn: str, since: datetime | None = None) -> float:
+        await self._switch.execute(text("SELECT FROM model_switches WHERE model_id = 'z-image' FOR UPDATE"))
+        await self._wallet.execute(text("SELECT FROM accounts WHERE key = 'wallet:7' FOR UPDATE"))
+        return 0.0
+
+
+async def test_who_is_held_back_at_the_last_moment_gives_its_slot_back_and_locks_no_switch_meanwhile(rig: Rig) -> None:
+    """Whoever notes trouble has locked the wallet first and the switch then."""
+    (work,) = await crowd(rig, 1)
+    async with rig.database.transaction() as tx:
+        for model_id in ("*", "z-image"):
+            await tx.switches.switch_off(model_id, "away", "provider", for_s=-1)
+    async with rig.database.engine.connect() as switch, rig.database.engine.connect() as wallet:
+        rig.tools = replace(rig.tools, create_budget=Crossing(switch, wallet))
+        advancing = asyncio.create_task(rig.engine.advance(work.id))
+        waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        async with rig.database.engine.connect() as watching, asyncio.timeout(20):
+            while not await watching.scalar(waits):
+                await asyncio.sleep(0.01)
+        await wallet.execute(text("UPDATE model_switches SET reason = 'more' WHERE model_id = '*'"))
+        await wallet.commit()
+        await switch.rollback()
+        await advancing
+    waiting = await rig.read(work.id)
+    assert (waiting.state, waiting.holds_slot) == (State.ACCEPTED, False)
+    assert await off(rig) == [], "the switch it could take alone is free for the next"
 
 
 async def test_an_admins_own_switch_is_no_pause_and_is_never_probed(rig: Rig) -> None:

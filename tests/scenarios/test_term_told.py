@@ -114,6 +114,7 @@ async def test_what_is_scraped_of_a_term_tells_its_beginning_its_troubles_and_it
     assert over["telegram_conflicts_total"] == 1
     await gate.open()
     again = await scrapes.until(lambda seen: seen["is_leader"] == 1 and seen["lease_epoch"] == 42)
-    assert again["lease_transitions_total acquired"] == 2
+    kinds = ("acquired", "seized")  # what is left of the old lease may be found dead before it runs out
+    assert sum(again.get(f"lease_transitions_total {kind}", 0) for kind in kinds) == 2
     await fleet.stop_all()
     await gate.close()
