@@ -161,13 +161,16 @@ class Generations:
             if (applied.before, applied.generation.state) == (State.SUBMITTING, State.RUNNING):
                 # Its submit may still hang for a minute, and has nothing to add.
                 await tx.generations.free(generation.id)
+        if applied.generation.state is State.FAILED:  # given up while the provider was being asked
+            await self._receive_gift(applied.generation, task_id)
+            return
         log.info("generation.adopted", generation_id=str(generation.id))
 
     async def _receive_gift(self, generation: Generation, task_id: str) -> None:
         report = await self._ask(generation, task_id)
         if report.state in (TaskState.MISSING, TaskState.RUNNING):
             raise Transient("the task of a callback has not ended")
-        if report.state is not TaskState.SUCCEEDED or not await self._is_alive(report):
+        if report.state is not TaskState.SUCCEEDED or not await self._is_alive(generation, report):
             return
         async with self._tools.store.transaction() as tx:
             await apply(tx, generation.id, TaskCreated(task_id))
@@ -176,13 +179,13 @@ class Generations:
             await apply(tx, generation.id, Finished(report.urls, report.text))
         log.info("generation.orphan_delivered", generation_id=str(generation.id))
 
-    async def _is_alive(self, report: TaskReport) -> bool:
+    async def _is_alive(self, generation: Generation, report: TaskReport) -> bool:
         """Whether there is something to give. Raises: Transient, when that cannot be said yet."""
         try:
             for url in report.urls:
                 await self._tools.results.probe(url)
         except Permanent as error:
-            log.error("result.unusable", why=str(error))
+            log.error("result.unusable", generation_id=str(generation.id), why=str(error))
             return False
         return bool(report.urls or report.text)
 

@@ -100,6 +100,35 @@ async def test_an_orphan_adopted_in_the_very_moment_of_giving_it_up_stays_adopte
     await rig.books_are_right()
 
 
+async def test_an_orphan_given_up_in_the_very_moment_it_comes_home_is_a_gift(rig: Rig) -> None:
+    """The callback was read while it was waited for; nobody would call again after a 200."""
+    unknown, task = await orphaned(rig, "[[sim:seconds=0]]")
+    await asyncio.sleep(0.12)  # the wait for an orphan is over
+
+    async def is_given_up() -> None:
+        await rig.engine.advance(unknown.id)
+
+    tools = replace(rig.tools, store=Interrupted(rig.tools.store, is_given_up))
+    await knocks(replace(rig, tools=tools), unknown, task)
+    assert await rig.told(unknown.id) == ["failed:answer_lost", "late_result"]
+    assert await rig.balance() == (10_000, 0)
+    await rig.books_are_right()
+
+
+async def test_an_orphan_given_up_in_the_moment_of_an_early_callback_is_called_for_again(rig: Rig) -> None:
+    unknown, task = await orphaned(rig, "[[sim:seconds=2]]")
+    await asyncio.sleep(0.12)
+
+    async def is_given_up() -> None:
+        await rig.engine.advance(unknown.id)
+
+    tools = replace(rig.tools, store=Interrupted(rig.tools.store, is_given_up))
+    with pytest.raises(Transient):
+        await knocks(replace(rig, tools=tools), unknown, task)
+    await knocks_until_heard(rig, unknown, task)
+    assert await rig.told(unknown.id) == ["failed:answer_lost", "late_result"]
+
+
 async def test_a_task_that_ends_while_the_answer_to_its_submit_still_hangs_is_delivered_at_once(rig: Rig) -> None:
     generation = await rig.order(prompt="a cat [[sim:lose=b]] [[sim:seconds=0]]")
     submitting = asyncio.create_task(rig.engine.advance(generation.id))
