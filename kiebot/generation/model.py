@@ -91,6 +91,7 @@ class Generation:
     claim_no: int = 0
     retakes: int = 0  # new tasks that were begun after a failure of the provider
     setbacks: int = 0  # uploads or submits that failed in a row, waits not counted
+    troubled_at: datetime | None = None  # the first of these setbacks
     busies: int = 0  # tasks that failed because the provider had no room
     stumbles: int = 0  # steps that failed by a bug of ours
     seen_at: datetime | None = None  # the provider knew the present task

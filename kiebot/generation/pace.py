@@ -17,6 +17,8 @@ _MISSINGS = 3
 _BUSY_S = 120.0
 _BUSY_CAP_S = 1800.0
 _GIVE_UP_S = 24 * 3600.0
+_TROUBLE_S = 4 * 3600.0
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ class Pace:
     def busy_s(self, busies: int) -> float:
         """The provider had no room for a task, for the so many-th time before this one: minutes until the next."""
         return self.scale * min(_BUSY_S * 2.0 ** min(busies, 10), _BUSY_CAP_S)
+
+    def trouble_is_over(self, setbacks: int, troubled_s: float) -> bool:
+        """So many uploads or submits in a row met faults, this one included, the first of them so long ago. By time and
+        not by their number: in an outage most of the time goes by waiting for a turn to try."""
+        return setbacks >= _TRIES and troubled_s > self.scale * _TROUBLE_S
 
     def orphan_wait_s(self, model: Model) -> float:
         """How long a lost task may still turn up through its callback address: twice its usual time."""

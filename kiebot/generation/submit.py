@@ -35,7 +35,6 @@ SLOT_WAIT_S, MAX_SLOT_WAIT_S = 15.0, 600.0  # a slot that comes free wakes the n
 NEAR_S, EARLY_S = 2.0, 1.0  # a turn so near is waited for; who is told a later one comes back that much earlier
 MODEL_OFF_WAIT_S = 60.0
 LONGEST_PAUSE_S = 300.0
-MAX_SETBACKS = 50  # with the pauses between them some four hours: an outage of the provider's is no fault of the work
 MAX_RETAKES = 1
 ANSWER_WITHIN_S = 80.0  # createTask has 65 seconds; nobody calls its answer lost before, unless its worker is dead
 
@@ -119,7 +118,7 @@ class Submitter:
         is_setback = not isinstance(error, RateLimited | AccountStopped | ModelPaused)
         if isinstance(error, AccountStopped | ModelPaused):
             await switch_off(self._tools, generation.model_id, error)
-        elif is_setback and generation.setbacks >= MAX_SETBACKS:
+        elif is_setback and self._is_out_of_patience(generation):
             await self._apply(generation, claim, Broke("input_fetch", str(error)))
             return
         await self._later(generation, claim, self._pause(generation, error), setback=is_setback)
@@ -201,7 +200,7 @@ class Submitter:
         elif isinstance(error, AccountStopped | ModelPaused):
             await switch_off(self._tools, generation.model_id, error)
             also = None  # else it would end the pause that has just begun
-        elif generation.setbacks >= MAX_SETBACKS:
+        elif self._is_out_of_patience(generation):
             event = Broke("server", str(error))
         pause_s = self._pause(generation, error)
         await self._settle(generation, claim, event, due_in_s=pause_s, error=str(error), setback=is_setback, also=also)
@@ -225,6 +224,11 @@ class Submitter:
             await note_trouble(tx, self._tools, begun, probes, str(error), pause_s)
 
         return note
+
+    def _is_out_of_patience(self, generation: Generation) -> bool:
+        """With the try that has just failed."""
+        troubled_s = generation.since_s(generation.troubled_at)
+        return self._tools.pace.trouble_is_over(generation.setbacks + 1, troubled_s)
 
     def _off_wait_s(self) -> float:
         return MODEL_OFF_WAIT_S * self._tools.pace.scale * random.uniform(0.8, 1.2)  # noqa: S311 - jitter

@@ -28,7 +28,7 @@ _COLUMNS = """
     id, number, user_id, chat_id, model_id, inputs, language, state, cost_millicredits, price_millicredits,
     is_maximum, accepted_at, attempt_no, attempt_id, task_id, submitted_at, finished_at, due_at, polls, failure,
     detail, result_urls, result_text, uploads, holds_running_slot, revision, claim_no, retakes, setbacks, busies,
-    stumbles, seen_at, ready_at, missing_at, missings, now() AS read_at
+    stumbles, seen_at, ready_at, missing_at, missings, troubled_at, now() AS read_at
 """
 _ADD = text(f"""
     INSERT INTO generations (id, confirm_key, user_id, chat_id, model_id, inputs, language, state,
@@ -71,6 +71,7 @@ _SAVE = text(f"""
         ready_at = CASE WHEN :submitted THEN NULL ELSE ready_at END,
         missing_at = CASE WHEN :submitted THEN NULL ELSE missing_at END,
         missings = CASE WHEN :submitted THEN 0 ELSE missings END,
+        troubled_at = CASE WHEN CAST(:setbacks AS smallint) = 0 THEN NULL ELSE coalesce(troubled_at, now()) END,
         holds_running_slot = :slot, {_END_CLAIM},
         due_at = CASE WHEN CAST(:due_in AS float8) IS NULL THEN NULL ELSE now() + make_interval(secs => :due_in) END,
         submitted_at = CASE WHEN :submitted THEN now() ELSE submitted_at END,
@@ -86,6 +87,7 @@ _DEFER = text(f"""
         missing_at = CASE WHEN :report = 'missing' THEN coalesce(missing_at, now())
             WHEN :report = '' THEN missing_at ELSE NULL END,
         missings = CASE WHEN :report = 'missing' THEN missings + 1 WHEN :report = '' THEN missings ELSE 0 END,
+        troubled_at = CASE WHEN CAST(:setbacks AS smallint) > 0 THEN coalesce(troubled_at, now()) ELSE troubled_at END,
         due_at = CASE
             WHEN CAST(:seen AS bigint) IS NOT NULL AND revision <> :seen
             THEN least(due_at, now() + make_interval(secs => :due_in))
@@ -110,7 +112,9 @@ _HURRY_NEXT = text("""
 """)
 _MODEL_OFF = text("SELECT 1 FROM model_switches WHERE model_id = :id AND (until IS NULL OR until > now())")
 # An upload that worked has its own patience behind it: what comes next begins with all of its own.
-_UPLOADS = text("UPDATE generations SET uploads = CAST(:uploads AS jsonb), setbacks = 0 WHERE id = :id")
+_UPLOADS = text("""
+    UPDATE generations SET uploads = CAST(:uploads AS jsonb), setbacks = 0, troubled_at = NULL WHERE id = :id
+""")
 _OPEN_ATTEMPT = text("""
     INSERT INTO attempts (id, generation_id, no, state) VALUES (:id, :generation_id, :no, 'intent')
 """)
@@ -390,5 +394,6 @@ def _generation(row: Row[Any]) -> Generation:
         ready_at=row.ready_at,
         missing_at=row.missing_at,
         missings=row.missings,
+        troubled_at=row.troubled_at,
         read_at=row.read_at,
     )

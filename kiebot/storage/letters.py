@@ -74,7 +74,7 @@ _WAITING_OF = text("""
     RETURNING chat_id
 """)
 _HURRY = text("""
-    UPDATE generations SET due_at = now(), setbacks = 0, stumbles = 0, revision = revision + 1
+    UPDATE generations SET due_at = now(), setbacks = 0, troubled_at = NULL, stumbles = 0, revision = revision + 1
     WHERE id = :id AND finished_at IS NULL RETURNING revision
 """)
 

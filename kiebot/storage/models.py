@@ -203,6 +203,7 @@ generations = Table(
     _at("ready_at"),  # the provider first said that it has a result
     _at("missing_at"),  # the first of the answers in a row that did not know the task
     Column("missings", SmallInteger, nullable=False, server_default="0"),
+    _at("troubled_at"),  # the first of the setbacks in a row
     _at("due_at"),
     _at("finished_at"),
     CheckConstraint("price_millicredits >= 0", name="price_not_negative"),

@@ -128,11 +128,12 @@ async def test_a_hurried_work_is_due_at_once_with_all_its_patience(rig: Rig) -> 
     await rig.grant(10)
     generation = await rig.order()
     async with rig.database.engine.begin() as connection:
-        later = "now() + interval '1 hour'"
-        await connection.execute(text(f"UPDATE generations SET due_at = {later}, setbacks = 50, stumbles = 8"))
+        trouble = "setbacks = 50, troubled_at = now() - interval '9 hours', stumbles = 8"
+        await connection.execute(text(f"UPDATE generations SET due_at = now() + interval '1 hour', {trouble}"))
     rig.queue.wakeups.clear()
     await does(rig, Action.HURRY, generation.number)
     assert [each.generation_id for each in rig.advances()] == [generation.id]
+    rig.kie.faults.next_create("code_501")
     assert (await rig.settles(generation.id)).state is State.SUCCEEDED
     with pytest.raises(Refused, match="already"):
         await does(rig, Action.HURRY, generation.number)
