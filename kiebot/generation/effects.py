@@ -194,6 +194,11 @@ async def _tell_onlookers(tx: Tx, before: Generation, after: Generation) -> None
         version = await tx.cards.want(after.id, after.chat_id)
         tx.wakeups.append(RefreshCard(after.id, version))
     if before.holds_slot and not after.holds_slot:
-        waiting = await tx.generations.hurry_next_of(after.user_id)
-        if waiting is not None:
-            tx.wakeups.append(Advance(*waiting))
+        await wake_next(tx, after.user_id)
+
+
+async def wake_next(tx: Tx, user_id: int) -> None:
+    """A slot of theirs came free, in this transaction."""
+    waiting = await tx.generations.hurry_next_of(user_id)
+    if waiting is not None:
+        tx.wakeups.append(Advance(*waiting))

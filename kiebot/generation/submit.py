@@ -15,7 +15,7 @@ import structlog
 from kiebot.errors import AccountStopped, ModelPaused, OutcomeUnknown, Permanent, RateLimited, Transient
 from kiebot.generation.catalog import model_by_id
 from kiebot.generation.checks import request_input, with_urls
-from kiebot.generation.effects import apply, look_later
+from kiebot.generation.effects import apply, look_later, wake_next
 from kiebot.generation.lengths import NOT_AS_SOLD
 from kiebot.generation.machine import AnswerLost, Begun, Broke, Event, NotCreated, TaskCreated
 from kiebot.generation.model import Claim, Generation, State
@@ -93,6 +93,8 @@ class Submitter:
         one of the user's running slots."""
         async with self._tools.store.transaction() as tx:
             if await tx.switches.is_held_back(generation.model_id):
+                if generation.holds_slot:
+                    await self._leave_slot(tx, generation)
                 return self._off_wait_s(), False
             if not generation.holds_slot and not await self._take_slot(tx, generation):
                 return min(SLOT_WAIT_S * 2.0 ** min(generation.polls, 20), MAX_SLOT_WAIT_S), True
@@ -112,6 +114,7 @@ class Submitter:
         if (await tx.generations.lock(generation.id)).holds_slot:
             await tx.generations.unmark_slot(generation.id)
             await tx.ledger.give_slot(generation.user_id)
+            await wake_next(tx, generation.user_id)
 
     async def _upload_failed(self, generation: Generation, claim: Claim, error: Transient) -> None:
         """Uploads may be repeated, but not for ever: the user waits. A stopped account refuses them too."""

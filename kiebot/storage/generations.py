@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kiebot.admin.model import EVERYTHING
 from kiebot.generation.model import (
     Ahead,
     Artifact,
@@ -18,42 +19,35 @@ from kiebot.generation.model import (
     Deferred,
     Generation,
     Order,
-    Quoted,
-    State,
 )
 from kiebot.generation.ports import TaskState
 from kiebot.storage.claims import takeable
+from kiebot.storage.generation_rows import COLUMNS, generation_of
 
-_COLUMNS = """
-    id, number, user_id, chat_id, model_id, inputs, language, state, cost_millicredits, price_millicredits,
-    is_maximum, accepted_at, attempt_no, attempt_id, task_id, submitted_at, finished_at, due_at, polls, failure,
-    detail, result_urls, result_text, uploads, holds_running_slot, revision, claim_no, retakes, setbacks, busies,
-    stumbles, seen_at, ready_at, missing_at, missings, troubled_at, now() AS read_at
-"""
 _ADD = text(f"""
     INSERT INTO generations (id, confirm_key, user_id, chat_id, model_id, inputs, language, state,
         cost_millicredits, price_millicredits, is_maximum, due_at)
     VALUES (:id, :confirm_key, :user_id, :chat_id, :model_id, CAST(:inputs AS jsonb), :language, 'accepted',
         :cost, :price, :is_maximum, now())
     ON CONFLICT (confirm_key) DO NOTHING
-    RETURNING {_COLUMNS}
+    RETURNING {COLUMNS}
 """)
-_GET = text(f"SELECT {_COLUMNS} FROM generations WHERE id = :id")
-_LOCK = text(f"SELECT {_COLUMNS} FROM generations WHERE id = :id FOR UPDATE")
-_OF_USER = text(f"SELECT {_COLUMNS} FROM generations WHERE user_id = :user_id AND number = :number")
-_BY_CONFIRM = text(f"SELECT {_COLUMNS} FROM generations WHERE confirm_key = :key")
+_GET = text(f"SELECT {COLUMNS} FROM generations WHERE id = :id")
+_LOCK = text(f"SELECT {COLUMNS} FROM generations WHERE id = :id FOR UPDATE")
+_OF_USER = text(f"SELECT {COLUMNS} FROM generations WHERE user_id = :user_id AND number = :number")
+_BY_CONFIRM = text(f"SELECT {COLUMNS} FROM generations WHERE confirm_key = :key")
 _HISTORY = text(f"""
-    SELECT {_COLUMNS} FROM generations WHERE user_id = :user_id ORDER BY number DESC LIMIT :most OFFSET :skip
+    SELECT {COLUMNS} FROM generations WHERE user_id = :user_id ORDER BY number DESC LIMIT :most OFFSET :skip
 """)
 _OPEN = text(f"""
-    SELECT {_COLUMNS} FROM generations
+    SELECT {COLUMNS} FROM generations
     WHERE user_id = :user_id AND finished_at IS NULL ORDER BY number LIMIT :most
 """)
 _CLAIM = text(f"""
     UPDATE generations SET claimed_by = :owner, claimed_at = now(), claim_no = claim_no + 1
     WHERE id = :id AND finished_at IS NULL AND {takeable("generations")}
         AND (due_at <= now() OR state = 'submitting')  -- a submit that nobody living holds is due whatever it says
-    RETURNING {_COLUMNS}
+    RETURNING {COLUMNS}
 """)
 _RELEASE = text("""
     UPDATE generations SET claimed_by = NULL, claimed_at = NULL
@@ -101,12 +95,15 @@ _MARK_SLOT = text("""
 """)
 _UNMARK_SLOT = text("UPDATE generations SET holds_running_slot = false WHERE id = :id")
 # SKIP LOCKED: whoever holds that row now will see to it; waiting for it here could wait in a circle. What was submitted
-# before waits because the provider said so, not for a slot: two of them would wake each other without a pause.
+# before waits because the provider said so, not for a slot: two of them would wake each other without a pause. Whose
+# model is off has no use for one.
 _HURRY_NEXT = text("""
     UPDATE generations SET due_at = now(), revision = revision + 1 WHERE id = (
-        SELECT id FROM generations
+        SELECT id FROM generations g
         WHERE user_id = :user_id AND state = 'accepted' AND finished_at IS NULL AND NOT holds_running_slot
-            AND attempt_no = 0
+            AND attempt_no = 0 AND NOT EXISTS (
+                SELECT FROM model_switches s
+                WHERE s.model_id IN (:everything, g.model_id) AND (s.until IS NULL OR s.until > now()))
         ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED
     ) RETURNING id, revision
 """)
@@ -278,8 +275,11 @@ class GenerationRepository:
         await self._connection.execute(_UNMARK_SLOT, {"id": generation_id})
 
     async def hurry_next_of(self, user_id: int) -> tuple[UUID, int] | None:
-        """The user's oldest generation that waits for its first slot is due now: its id and new revision."""
-        row = (await self._connection.execute(_HURRY_NEXT, {"user_id": user_id})).one_or_none()
+        """Of the user's generations that wait for their first slot, the oldest whose model is on is due now: its id and
+        new revision. Call it with the user's wallet locked, else one that just asks for a slot in vain is missed."""
+        row = (
+            await self._connection.execute(_HURRY_NEXT, {"user_id": user_id, "everything": EVERYTHING})
+        ).one_or_none()
         return None if row is None else (row.id, row.revision)
 
     async def model_is_off(self, model_id: str) -> bool:
@@ -348,52 +348,12 @@ class GenerationRepository:
 
     async def _one(self, statement: Any, facts: Mapping[str, object]) -> Generation | None:
         row = (await self._connection.execute(statement, dict(facts))).one_or_none()
-        return None if row is None else _generation(row)
+        return None if row is None else generation_of(row)
 
     async def _all(self, statement: Any, facts: Mapping[str, object]) -> list[Generation]:
         rows = await self._connection.execute(statement, dict(facts))
-        return [_generation(row) for row in rows]
+        return [generation_of(row) for row in rows]
 
 
 def _claim_facts(claim: Claim | None) -> dict[str, object]:
     return {"owner": claim.owner if claim else None, "claim_no": claim.no if claim else -1}
-
-
-def _generation(row: Row[Any]) -> Generation:
-    return Generation(
-        id=row.id,
-        number=row.number,
-        user_id=row.user_id,
-        chat_id=row.chat_id,
-        model_id=row.model_id,
-        inputs=row.inputs,
-        language=row.language,
-        state=State(row.state),
-        quote=Quoted(row.cost_millicredits, row.price_millicredits, row.is_maximum),
-        accepted_at=row.accepted_at,
-        attempt_no=row.attempt_no,
-        attempt_id=row.attempt_id,
-        task_id=row.task_id,
-        submitted_at=row.submitted_at,
-        finished_at=row.finished_at,
-        due_at=row.due_at,
-        polls=row.polls,
-        failure=row.failure,
-        detail=row.detail,
-        result_urls=tuple(row.result_urls),
-        result_text=row.result_text,
-        uploads=row.uploads,
-        holds_slot=row.holds_running_slot,
-        revision=row.revision,
-        claim_no=row.claim_no,
-        retakes=row.retakes,
-        setbacks=row.setbacks,
-        busies=row.busies,
-        stumbles=row.stumbles,
-        seen_at=row.seen_at,
-        ready_at=row.ready_at,
-        missing_at=row.missing_at,
-        missings=row.missings,
-        troubled_at=row.troubled_at,
-        read_at=row.read_at,
-    )

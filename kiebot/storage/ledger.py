@@ -99,6 +99,7 @@ _SETTLE = text("""
 """)
 _SETTLED = text("SELECT amount FROM settlements WHERE generation_id = :generation_id")
 _TAKE_SLOT = text("UPDATE accounts SET running = running + 1 WHERE key = :key AND running < :most RETURNING running")
+_LOCK_SLOTS = text("SELECT FROM accounts WHERE key = :key FOR UPDATE")
 _GIVE_SLOT = text("UPDATE accounts SET running = running - 1 WHERE key = :key")
 
 
@@ -262,8 +263,15 @@ class LedgerRepository:
         return amount
 
     async def take_slot(self, user_id: int, *, most: int) -> bool:
-        """One more running generation for this user, unless the cap is reached."""
-        return await self._connection.scalar(_TAKE_SLOT, {"key": wallet_of(user_id), "most": most}) is not None
+        """One more running generation for this user, unless the cap is reached.
+
+        A no holds whoever gives a slot back until this transaction ends: only then does it look for who waits.
+        """
+        facts = {"key": wallet_of(user_id), "most": most}
+        if await self._connection.scalar(_TAKE_SLOT, facts) is not None:
+            return True
+        await self._connection.execute(_LOCK_SLOTS, {"key": facts["key"]})
+        return await self._connection.scalar(_TAKE_SLOT, facts) is not None
 
     async def give_slot(self, user_id: int) -> None:
         await self._connection.execute(_GIVE_SLOT, {"key": wallet_of(user_id)})
