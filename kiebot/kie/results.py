@@ -24,7 +24,7 @@ from kiebot.generation.ports import Fetched, TooLarge
 from kiebot.kie.dial import CheckedDial, Resolve, resolve
 from kiebot.kie.exchange import CONNECT_TIMEOUT_S, retry_after_s
 from kiebot.kie.hosts import ResultHosts, Target
-from kiebot.kie.spool import ONE_BYTES, Spool
+from kiebot.kie.spool import ONE_BYTES, PREFIX, Spool
 
 MAX_REDIRECTS = 3
 MOST_READ = 16  # results at a time: half of the connections; the rest are for what is sent
@@ -118,7 +118,7 @@ class KieResults:
     @asynccontextmanager
     async def fetch(self, url: str, *, max_bytes: int) -> AsyncIterator[Fetched]:
         """Download a result; see Results.fetch. The file is gone when the context ends."""
-        with tempfile.TemporaryDirectory(prefix="kiebot-", dir=self._directory, ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=self._directory, ignore_cleanup_errors=True) as folder:
             path = Path(folder, "result")
             if not self._spool.take(url, path):
                 async with _translated(self._deadlines.fetch_s), self._opened(url) as response:

@@ -7,6 +7,7 @@ need not be downloaded twice. Losing one costs a download, nothing else: a disk 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import tempfile
 import time
@@ -22,6 +23,8 @@ log = structlog.get_logger()
 ONE_BYTES = 16_000_000  # of pictures and sounds; films are worth a second download more than the disk
 ALL_BYTES = 64_000_000  # temporary files may live in memory
 LIVES_S = 60.0
+PREFIX = "kiebot-result-"  # of directories for temporary files
+LEFT_BEHIND_S = 3600.0  # nobody needs one for so long
 _WRITE_BYTES = 1024 * 1024
 
 
@@ -119,7 +122,8 @@ class Spool:
         self._number += 1
         try:
             if self._home is None or not self._home.is_dir():  # somebody tidied up
-                self._home = Path(tempfile.mkdtemp(prefix="kiebot-", dir=self._directory))
+                self._home = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._directory))
+                _tidy(self._home.parent)
         except OSError as error:
             log.warning("spool.not_written", why=str(error))
             return None
@@ -137,6 +141,15 @@ class Spool:
         kept = self._kept.pop(url, None)
         if kept is not None:
             kept.path.unlink(missing_ok=True)
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what processes that were killed left there."""
+    long_ago = time.time() - LEFT_BEHIND_S
+    for each in folder.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # gone already, or another user's
+            if each.stat().st_mtime < long_ago:
+                shutil.rmtree(each, ignore_errors=True)
 
 
 def _append(path: Path, piece: bytes) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from kiebot.kie.spool import ALL_BYTES, LIVES_S, ONE_BYTES, Spool
+from kiebot.kie.spool import ALL_BYTES, LEFT_BEHIND_S, LIVES_S, ONE_BYTES, PREFIX, Spool
 
 
 class Watch:
@@ -49,6 +51,22 @@ async def test_a_result_is_taken_once(spool: Spool, tmp_path: Path) -> None:
     assert spool.take("a", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == content
     assert not spool.take("a", tmp_path / "out")
+
+
+async def test_what_a_killed_process_left_behind_long_ago_is_removed_and_nothing_else(
+    spool: Spool, tmp_path: Path
+) -> None:
+    """Nobody else would: each kill may leave as much as is ever kept."""
+    old, fresh, strange = (tmp_path / name for name in (f"{PREFIX}old", f"{PREFIX}fresh", "kiebot-0-socket"))
+    for folder in (old, fresh, strange):
+        folder.mkdir()
+        (folder / "1").write_bytes(b"x")
+    for folder in (old, strange):
+        long_ago = time.time() - LEFT_BEHIND_S - 60
+        os.utime(folder, (long_ago, long_ago))
+    await keep(spool, "a")
+    assert [folder.exists() for folder in (old, fresh, strange)] == [False, True, True]
+    assert spool.has("a")
 
 
 async def test_the_newer_of_two_readings_is_kept(spool: Spool, tmp_path: Path) -> None:
