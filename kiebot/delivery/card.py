@@ -12,7 +12,6 @@ from kiebot.delivery.outbox import Card
 from kiebot.delivery.ports import ChatMigrated, MessageGone, Messenger, Renderer, Say
 from kiebot.errors import OutcomeUnknown, Permanent, RateLimited, Transient
 from kiebot.generation.catalog import model_by_id
-from kiebot.generation.effects import CARD_STALE_S
 from kiebot.generation.model import Generation, State
 from kiebot.insist import insist
 from kiebot.store import Store, Tx
@@ -68,9 +67,9 @@ class CardKeeper:
             await self._later(card, error)
         except Permanent as error:  # the chat is gone, or Telegram will not have it: a card is worth no fight
             log.info("card.given_up", generation_id=str(generation_id), why=str(error))
-            await self._done(card, card.message_id)
+            await self._done(card, card.message_id, generation)
         else:
-            await self._done(card, message_id)
+            await self._done(card, message_id, generation)
 
     async def _show(self, card: Card, generation: Generation, facts: dict[str, object]) -> int | None:
         if card.is_gone or generation.state.is_final:
@@ -78,7 +77,7 @@ class CardKeeper:
         say = self._renderer.card(generation, facts)
         if card.message_id is None:
             return (await self._messenger.send_text(card.chat_id, say.text, say.keyboard)).message_id
-        is_news = _elapsed_s(generation, self._clock) < CARD_STALE_S
+        is_news = card.told_state != generation.state.value
         return await self._edit(card.chat_id, card.message_id, say, is_news=is_news)
 
     async def _remove(self, card: Card) -> int | None:
@@ -95,11 +94,12 @@ class CardKeeper:
                 return (await self._messenger.send_text(chat_id, say.text, say.keyboard)).message_id
         return message_id
 
-    async def _done(self, card: Card, message_id: int | None) -> None:
+    async def _done(self, card: Card, message_id: int | None, generation: Generation) -> None:
+        told = generation.state.value
 
         async def write() -> None:
             async with self._store.transaction() as tx:
-                if not await tx.cards.sent(card, self._owner, message_id=message_id, quiet_s=QUIET_S):
+                if not await tx.cards.sent(card, self._owner, message_id=message_id, told=told, quiet_s=QUIET_S):
                     return
                 tx.wakeups.append(RefreshCard(card.generation_id, unique(), QUIET_S))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from uuid import UUID
 
 from kiebot.delivery.ports import Bill, Button, Keyboard, Say
@@ -47,7 +47,7 @@ class Card:
     wanted_version: int
     sent_version: int
     is_gone: bool
-    facts: Mapping[str, object] = field(default_factory=dict)
+    told_state: str | None  # what it last told, or tried to
 
 
 def say_payload(say: Say) -> dict[str, object]:

@@ -401,6 +401,7 @@ cards = Table(
     Column("wanted_version", Integer, nullable=False, server_default="1"),
     Column("sent_version", Integer, nullable=False, server_default="0"),
     Column("is_gone", Boolean, nullable=False, server_default=text("false")),  # wanted: deleted
+    Column("told_state", Text),  # of the work, as the card last told it
     *_claim(),
     _at("next_at", now=True),
 )

@@ -159,10 +159,10 @@ _WANT_GONE = text("""
 _CLAIM_CARD = text(f"""
     UPDATE cards SET claimed_by = :owner, claimed_at = now()
     WHERE generation_id = :generation_id AND wanted_version > sent_version AND next_at <= now() AND {takeable("cards")}
-    RETURNING generation_id, chat_id, message_id, wanted_version, sent_version, is_gone
+    RETURNING generation_id, chat_id, message_id, wanted_version, sent_version, is_gone, told_state
 """)
 _CARD_SENT = text("""
-    UPDATE cards SET sent_version = greatest(sent_version, :version),
+    UPDATE cards SET sent_version = greatest(sent_version, :version), told_state = :told,
         message_id = CASE WHEN chat_id = :chat_id THEN coalesce(:message_id, message_id) ELSE message_id END,
         claimed_by = NULL, claimed_at = NULL, next_at = now() + make_interval(secs => :quiet_s)
     WHERE generation_id = :generation_id AND claimed_by = :owner
@@ -207,14 +207,16 @@ class CardRepository:
         row = (await self._connection.execute(_CLAIM_CARD, facts)).one_or_none()
         return None if row is None else Card(*row)
 
-    async def sent(self, card: Card, owner: UUID, *, message_id: int | None, quiet_s: float) -> bool:
-        """This version stands. True when a newer one is wanted by now; no edit goes out for `quiet_s` seconds."""
+    async def sent(self, card: Card, owner: UUID, *, message_id: int | None, told: str | None, quiet_s: float) -> bool:
+        """This version stands, and tells of the work that it is `told`. True when a newer one is wanted by now; no edit
+        goes out for `quiet_s` seconds."""
         facts = {
             "generation_id": card.generation_id,
             "chat_id": card.chat_id,
             "owner": owner,
             "version": card.wanted_version,
             "message_id": message_id,
+            "told": told,
             "quiet_s": quiet_s,
         }
         return bool(await self._connection.scalar(_CARD_SENT, facts))

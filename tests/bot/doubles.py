@@ -134,7 +134,7 @@ class FakeCards:
     async def claim(self, generation_id: UUID, owner: UUID) -> Card | None:
         raise NotKept
 
-    async def sent(self, card: Card, owner: UUID, *, message_id: int | None, quiet_s: float) -> bool:
+    async def sent(self, card: Card, owner: UUID, *, message_id: int | None, told: str | None, quiet_s: float) -> bool:
         raise NotKept
 
     async def later(self, card: Card, owner: UUID, pause_s: float) -> None:

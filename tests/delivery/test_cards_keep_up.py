@@ -38,6 +38,12 @@ async def _after(office: Office, seconds: float) -> None:
     office.rig.queue.wakeups.clear()
 
 
+async def _wanted(office: Office) -> None:
+    """As when a model is switched: all cards are shown anew."""
+    async with office.rig.database.engine.begin() as connection:
+        await connection.execute(text("UPDATE cards SET wanted_version = wanted_version + 1"))
+
+
 async def _looked_at(office: Office, generation_id: UUID) -> int:
     """One more look at the work; how many refreshes of its card it asked for."""
     budget = office.rig.tools.create_budget
@@ -111,3 +117,35 @@ async def test_a_card_that_was_deleted_comes_back_with_news_and_not_with_the_sam
     await office.rig.engine.advance(work.id)
     await office.refresh(work.id)
     assert "Being made" in _card(office)
+
+
+async def test_a_card_that_is_deleted_just_after_it_told_the_news_stays_away(office: Office) -> None:
+    office.rig.tools = replace(office.rig.tools, pace=Pace())
+    await office.rig.grant(20)
+    work = await office.rig.order()
+    await office.rig.engine.advance(work.id)
+    await office.refresh(work.id)
+    anna = office.telegram.user(CHAT)
+    for message in anna.messages:
+        anna.chat.delete(message)
+    await _after(office, 5.0)
+    await _wanted(office)
+    await office.refresh(work.id)
+    assert anna.messages == []
+
+
+async def test_a_deleted_card_comes_back_when_the_provider_sends_a_work_back_after_minutes(office: Office) -> None:
+    office.rig.tools = replace(office.rig.tools, pace=Pace())
+    office.rig.kie.fails_next("Reached the limit for concurrent generations.")
+    await office.rig.grant(20)
+    work = await office.rig.order()
+    await office.rig.engine.advance(work.id)
+    await office.refresh(work.id)
+    anna = office.telegram.user(CHAT)
+    for message in anna.messages:
+        anna.chat.delete(message)
+    await _after(office, 300.0)
+    await office.rig.engine.advance(work.id)
+    assert (await office.rig.read(work.id)).state is State.ACCEPTED
+    await office.refresh(work.id)
+    assert "queue" in _card(office)

@@ -1,4 +1,4 @@
-"""When the first of the setbacks in a row was: patience goes by time."""
+"""When the first of the setbacks in a row was: patience goes by time. What a status card last told."""
 
 from __future__ import annotations
 
@@ -13,5 +13,6 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("generations", sa.Column("troubled_at", sa.DateTime(timezone=True)))
+    op.add_column("cards", sa.Column("told_state", sa.Text()))
     # Who is in trouble already began, at the latest, now.
     op.execute("UPDATE generations SET troubled_at = now() WHERE setbacks > 0 AND finished_at IS NULL")
