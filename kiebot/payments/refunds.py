@@ -30,16 +30,14 @@ async def request_refund(tx: Tx, charge_id: str, *, actor: str, reason: str, pro
     nobody. Asked again, it is the refund decided before, open or done.
 
     Raises: Refused("no_payment"), for an unknown charge; Refused("under_way"), while works that are being made hold
-    credits which this refund needs: they end by themselves, and then it is known what was spent.
+    credits which this refund needs: they end by themselves, and then it is known what was spent. `tx` is to be rolled
+    back then.
     """
     payment = await _payment(tx, provider, charge_id)
     standing = await tx.payments.standing_refund(provider, charge_id)
     if standing is not None:
         return standing
-    balance = await tx.ledger.balance(payment.user_id)
-    if balance.held and balance.available < payment.credits:
-        raise Refused("under_way", held=balance.held, user_id=payment.user_id)
-    refund = await _open(tx, payment, actor=actor, reason=reason)
+    refund = await _open(tx, payment, actor=actor, reason=reason, may_be_held=False)
     tx.wakeups.append(Repay(refund.id, unique()))
     return refund
 
@@ -59,7 +57,7 @@ async def book_refund_made_elsewhere(
         return None
     refund = await tx.payments.standing_refund(provider, charge_id)
     if refund is None:
-        refund = await _open(tx, payment, actor=actor, reason="refunded by the provider")
+        refund = await _open(tx, payment, actor=actor, reason="refunded by the provider", may_be_held=True)
     return await _finish(tx, payment, refund.id, words)
 
 
@@ -136,8 +134,11 @@ async def _payment(tx: Tx, provider: str, charge_id: str) -> Payment:
     return payment
 
 
-async def _open(tx: Tx, payment: Payment, *, actor: str, reason: str) -> Refund:
-    """The intent, and what the wallet has of it set aside; or what another decided in the meantime."""
+async def _open(tx: Tx, payment: Payment, *, actor: str, reason: str, may_be_held: bool) -> Refund:
+    """The intent, and what the wallet has of it set aside; or what another decided in the meantime.
+
+    may_be_held: the rest may be reserved for works under way, not spent: the provider has paid back already.
+    """
     opened = await tx.payments.open_refund(payment, actor=actor, reason=reason)
     if opened is None:
         standing = await tx.payments.standing_refund(payment.provider, payment.charge_id)
@@ -147,6 +148,11 @@ async def _open(tx: Tx, payment: Payment, *, actor: str, reason: str) -> Refund:
     taken = await tx.ledger.set_aside(
         opened.id, payment.provider, payment.user_id, payment.credits, reason=reason, actor=actor
     )
+    if taken < payment.credits and not may_be_held:
+        # Only now: the wallet is locked, so a work begun a moment ago is seen, and none can begin before the commit.
+        held = (await tx.ledger.balance(payment.user_id)).held
+        if held:
+            raise Refused("under_way", held=held, user_id=payment.user_id)
     await tx.payments.mark_taken(opened.id, taken)
     METRICS.refunds.labels(outcome="opened").inc()
     facts = {"user_id": payment.user_id, "taken": taken, "reason": reason}

@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from kiebot.errors import Refused
+from kiebot.generation.model import Order, Quoted
+from kiebot.ids import new_id
 from kiebot.payments.model import RefundState
 from kiebot.payments.refunds import request_refund
 from kiebot.simulators.users import Payment, SimUser
@@ -67,6 +69,24 @@ async def test_credits_of_a_work_under_way_are_waited_for(shop: Shop, anna: SimU
         await shop.refunds.refund(charge(payment), "operator", "too early")
     assert await shop.available(anna) == 30
     assert shop.sim.journal.calls("refundStarPayment") == []
+
+
+async def test_a_work_begun_in_the_very_moment_of_the_refund_is_waited_for_too(shop: Shop, anna: SimUser) -> None:
+    payment = await shop.sells(anna)
+    async with shop.database.transaction() as buying:  # the press that buys is being handled by another replica
+        made, price = new_id(), Quoted(35_000, 70_000)
+        await buying.generations.add(Order(made, "press", anna.user_id, anna.chat_id, "m", {}, price, "en"))
+        await buying.ledger.hold(made, anna.user_id, 70_000, max_open=20)
+        refunding = asyncio.create_task(shop.refunds.refund(charge(payment), "operator", "at once"))
+        async with asyncio.timeout(5):
+            while not await shop.column("SELECT 1 FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+    with pytest.raises(Refused, match="under_way"):
+        await refunding
+    assert await shop.available(anna) == 30
+    assert await shop.column("SELECT count(*) FROM refunds") == [0]
+    assert shop.sim.journal.calls("refundStarPayment") == []
+    await shop.books_are_right()
 
 
 async def test_an_unknown_charge_is_refused_before_anything_happens(shop: Shop) -> None:
