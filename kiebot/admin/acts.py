@@ -151,7 +151,8 @@ async def _hurry(tx: Tx, act: Act, doer: Doer) -> None:
 
 
 async def _give_up(tx: Tx, act: Act, doer: Doer) -> None:
-    """End it with the money back. A task that the provider makes all the same is a gift, should it turn up."""
+    """End it with the money back. A task that the provider makes all the same is a gift, should it turn up, and may be
+    billed: it stays on the books as that."""
     generation = await _work(tx, act)
     locked = await tx.generations.lock(generation.id)
     if locked.state.is_final:
@@ -159,6 +160,8 @@ async def _give_up(tx: Tx, act: Act, doer: Doer) -> None:
     if locked.state is State.SUBMITTING:  # its answer is on the way, and says whether there is a task
         raise Refused("busy")
     await apply(tx, generation.id, Broke("given_up", act.word("reason") or None))
+    if locked.state is State.RUNNING and locked.attempt_id is not None:
+        await tx.generations.suspect_loss(locked.attempt_id)
 
 
 async def _refund(tx: Tx, act: Act, doer: Doer) -> None:

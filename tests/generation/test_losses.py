@@ -9,7 +9,8 @@ from typing import Literal
 import pytest
 from sqlalchemy import text
 
-from kiebot.admin.model import Loss, Margin
+from kiebot.admin.acts import Doer, perform
+from kiebot.admin.model import Act, Action, Loss, Margin
 from kiebot.clock import SystemClock
 from kiebot.errors import Transient
 from kiebot.generation.model import State
@@ -142,6 +143,33 @@ async def test_a_work_that_never_began_is_no_loss_when_its_hold_runs_out(rig: Ri
     await hold_runs_out(rig)
     assert (await rig.read(generation.id)).failure == "expired"
     assert await rig.told(generation.id) == ["failed:expired"]
+    assert await lost(rig) == []
+
+
+async def test_a_work_that_an_admin_stops_is_a_suspected_loss_once_it_has_a_task(rig: Rig) -> None:
+    await rig.grant(10)
+    waiting, running = await rig.order(), await rig.order()
+    await rig.engine.advance(running.id)
+    for each in (waiting, running):
+        async with rig.database.transaction() as tx:
+            await perform(tx, Act(Action.GIVE_UP, str(each.number)), Doer("ann", str(each.number)))
+    assert await rig.balance() == (10_000, 0)
+    assert await lost(rig) == [("given_up", False, COST)], "it still runs there, and may be billed"
+
+
+async def test_a_work_stopped_while_it_waits_for_its_new_try_is_no_loss(rig: Rig) -> None:
+    rig.kie.switches.record_fields = "april"  # without a figure
+    await rig.grant(10)
+    generation = await rig.order(prompt="a cat [[sim:fail=server]]")
+    for _ in range(50):
+        await rig.engine.advance(generation.id)
+        found = await rig.read(generation.id)
+        if found.state is State.ACCEPTED and found.attempt_no:
+            break
+        await asyncio.sleep(0.05)
+    assert found.retakes == 1
+    async with rig.database.transaction() as tx:
+        await perform(tx, Act(Action.GIVE_UP, str(generation.number)), Doer("ann", "key"))
     assert await lost(rig) == []
 
 
