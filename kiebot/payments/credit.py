@@ -11,7 +11,7 @@ from kiebot.delivery.outbox import Draft, say_payload
 from kiebot.errors import KeyReused
 from kiebot.observe.metrics import METRICS
 from kiebot.payments import invoice
-from kiebot.payments.model import STARS, Payment
+from kiebot.payments.model import STARS, STARS_CURRENCY, Payment
 from kiebot.payments.packages import credits_for
 from kiebot.payments.ports import Words
 from kiebot.store import Tx
@@ -32,8 +32,11 @@ def stars_payment(
 ) -> Payment:
     """What these Stars bought: what the invoice promised, or by the amount when it promised this payer nothing.
 
-    An invoice that ended after the pre-checkout said yes still counts.
+    An invoice that ended after the pre-checkout said yes still counts. Another currency than Stars has no price here:
+    that was sold by another program with the same bot, and buys nothing.
     """
+    if currency != STARS_CURRENCY:
+        return Payment(STARS, charge_id, user_id, amount, currency, 0, language, payload[:256], "other_currency")
     offered = invoice.read(payload, terms.key)
     problem = invoice.problem_of(offered, user_id=user_id, amount=amount, currency=currency)
     promised = offered is not None and not problem
@@ -46,8 +49,11 @@ async def credit(tx: Tx, payment: Payment, words: Words) -> Draft | None:
     """Row, posting and receipt, in the caller's transaction. None: this charge was booked before, or is put aside.
 
     A charge id that comes again with another payer or amount is nobody's retry: it is put aside with an alarm, and no
-    credits move.
+    credits move. So is a payment that bought nothing.
     """
+    if not payment.credits:
+        await _alarm(tx, payment, payment.problem)
+        return None
     try:
         is_new = await tx.payments.add(payment)
     except KeyReused:

@@ -17,7 +17,7 @@ class Payment:
     """Money that was taken, and what it bought. `charge_id` is the provider's own name for it, unique there.
 
     amount: in the currency's smallest unit; for Telegram Stars, whole Stars. problem: why its invoice did not count,
-    empty when it did.
+    empty when it did. credits: 0 for what cannot be credited.
     """
 
     provider: str

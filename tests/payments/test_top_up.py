@@ -160,6 +160,19 @@ async def test_a_charge_that_comes_again_with_another_amount_is_an_alarm_and_no_
     await shop.books_are_right()
 
 
+async def test_a_payment_in_another_currency_buys_nothing_and_is_an_alarm(shop: Shop, anna: SimUser) -> None:
+    await shop.sells(anna)
+    news = json.loads(next(update for update in shop.seen if b"successful_payment" in update.payload).payload)
+    sold_before = {"currency": "UZS", "total_amount": 5_000_000, "telegram_payment_charge_id": "x1"}
+    news["message"]["successful_payment"] |= sold_before | {"invoice_payload": "order 17"}
+    told = len(anna.messages)
+    await shop.handles(json.dumps(news).encode())
+    assert await shop.available(anna) == 100
+    assert len(anna.messages) == told
+    assert await shop.column("SELECT facts->>'why' FROM audit") == ["other_currency"]
+    await shop.books_are_right()
+
+
 async def test_somebody_who_was_banned_gets_the_credits_that_were_paid(shop: Shop, anna: SimUser) -> None:
     bill = await shop.bill(anna)
     await shop.execute("UPDATE users SET banned_at = now()")
