@@ -170,7 +170,9 @@ async def _refund(tx: Tx, act: Act, doer: Doer) -> None:
     if await tx.payments.standing_refund(provider, act.subject) is not None:
         raise Refused("already")
     reason = act.word("reason") or "refunded by an admin"
-    await request_refund(tx, act.subject, actor=doer.actor, reason=reason, provider=provider)
+    refund = await request_refund(tx, act.subject, actor=doer.actor, reason=reason, provider=provider)
+    if refund.actor != doer.actor:  # another decided while this transaction waited for theirs
+        raise Refused("already")
 
 
 PERFORMERS: Mapping[Action, Performer] = {

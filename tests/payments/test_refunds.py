@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from kiebot.admin.acts import Doer, perform
+from kiebot.admin.model import Act, Action
 from kiebot.errors import Refused
 from kiebot.generation.model import Order, Quoted
 from kiebot.ids import new_id
@@ -45,6 +47,26 @@ async def test_a_refund_asked_for_twice_has_one_effect(shop: Shop, anna: SimUser
     assert await shop.available(anna) == 50
     assert not shop.sim.bot.till.charges[charge(kept)].is_refunded
     assert sum("went back" in (m.text or "") for m in anna.messages) == 1
+    await shop.books_are_right()
+
+
+async def test_of_two_admins_who_give_a_payment_back_at_once_one_did_it(shop: Shop, anna: SimUser) -> None:
+    act = Act(Action.REFUND, charge(await shop.sells(anna)), {"reason": "sorry"})
+
+    async def does(admin: str) -> None:
+        async with shop.database.transaction() as tx:
+            await perform(tx, act, Doer(admin, admin))
+
+    async with shop.database.transaction() as first:
+        await perform(first, act, Doer("admin:900", "k1"))
+        second = asyncio.create_task(does("admin:901"))
+        async with asyncio.timeout(5):
+            while not await shop.column("SELECT 1 FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+    with pytest.raises(Refused, match="already"):
+        await second
+    assert await shop.column("SELECT actor FROM refunds") == ["admin:900"]
+    assert await shop.column("SELECT actor FROM audit WHERE action = 'payment.refund'") == ["admin:900"]
     await shop.books_are_right()
 
 
