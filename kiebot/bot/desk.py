@@ -42,9 +42,10 @@ async def show_form(
 ) -> None:
     """Save the session under a new version and draw its form: every older screen is stale from now on."""
     state = session.form or form.start(model)
-    kept = await unit.save(msgspec.structs.replace(session, form=state, is_done=False), edit)
     settings = unit.settings
     price = form.price_of(model, state, markup=settings.markup)
+    shown = price.price_millicredits if isinstance(price, Quote) else None
+    kept = await unit.save(msgspec.structs.replace(session, form=state, shown=shown, is_done=False), edit)
     drawn = screen(model, state, unit.language, price, problems=problems, content_filter=settings.content_filter)
     how = "" if unit.is_private else unit.t("In a group, send it as a reply to this message.")
     funds, lacks = await _funds(unit, price)

@@ -22,12 +22,14 @@ _SHOWN_OF_NONCE = 4
 class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     """A user's desk. `prompt` and `files` wait for a model; `album` is the media group the last file came with.
 
-    `is_done`: the form was bought as it is, and serves as the last settings; `bought` is the stamp of the screen whose
-    button did it, `number` what it started.
+    `shown`: the price on the button that buys, in millicredits; None while there is none. `is_done`: the form was
+    bought as it is, and serves as the last settings; `bought` is the stamp of the screen whose button did it, `number`
+    what it started.
     """
 
     form: FormState | None = None
     nonce: str = ""
+    shown: int | None = None
     is_done: bool = False
     bought: str = ""
     number: int = 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -42,6 +43,25 @@ async def test_a_double_press_buys_once_and_says_so(anna: Phone) -> None:
     await anna.presses(create)
     assert len(anna.generations()) == 1
     assert "Already started: No. 1" in anna.screen.text
+
+
+async def test_nobody_pays_more_than_the_button_said_when_the_price_has_risen_since(anna: Phone) -> None:
+    await opens(anna, PICTURES, "a cat")
+    assert "1.6" in anna.button(CREATE).text
+    anna.handler = BotHandler(dataclasses.replace(SETTINGS, markup=Decimal(3)), BOT_ID)  # after a deploy
+    await anna.presses_word(CREATE)
+    assert anna.generations() == []
+    assert "The price has changed" in anna.screen.text
+    assert "2.4" in anna.button(CREATE).text
+    await anna.presses_word(CREATE)
+    assert [each.quote.price_millicredits for each in anna.generations()] == [2_400]
+
+
+async def test_a_price_that_has_fallen_since_is_the_one_that_is_paid(anna: Phone) -> None:
+    await opens(anna, PICTURES, "a cat")
+    anna.handler = BotHandler(dataclasses.replace(SETTINGS, markup=Decimal(1)), BOT_ID)
+    await anna.presses_word(CREATE)
+    assert [each.quote.price_millicredits for each in anna.generations()] == [800]
 
 
 async def test_the_button_that_bought_says_so_even_after_another_form_was_opened(anna: Phone) -> None:

@@ -76,7 +76,10 @@ async def _redraw(unit: Unit, session: Session, model: Model, step: Step) -> Non
 
 
 async def _confirm(unit: Unit, kept: Kept, model: Model) -> None:
-    """Buy what the screen shows. Draft, generation and hold change in this one transaction, or not at all."""
+    """Buy what the screen shows, for no more than its button says: a deploy may have changed the price since.
+
+    Draft, generation and hold change in this one transaction, or not at all.
+    """
     session = kept.session
     if await unit.tx.generations.model_is_off(model.id):
         note = unit.t("This model is resting just now. Nothing was charged; try later or take another.")
@@ -85,6 +88,10 @@ async def _confirm(unit: Unit, kept: Kept, model: Model) -> None:
     order = _order(unit, kept, model)
     if order is None:
         await show_form(unit, session, model, edit=unit.screen_id)  # the form itself says what keeps it from a price
+        return
+    if session.shown is not None and order.quote.price_millicredits > session.shown:
+        note = unit.t("The price has changed since this screen was drawn. Nothing was charged; this is the new one:")
+        await show_form(unit, session, model, note=note, edit=unit.screen_id)
         return
     try:
         generation = await service.accept(unit.tx, order, unit.settings.limits)
