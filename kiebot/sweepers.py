@@ -205,7 +205,7 @@ def _ending_of(generation: Generation) -> Event:
         case State.ACCEPTED:
             return Broke("expired")
         case _:
-            return Broke("result_lost" if generation.ready_at is not None else "timeout")
+            return Broke("result_lost" if generation.ready_at is not None else "timeout", may_be_billed=True)
 
 
 async def _forget_updates(tx: Transaction) -> int:

@@ -159,9 +159,7 @@ async def _give_up(tx: Tx, act: Act, doer: Doer) -> None:
         raise Refused("already")
     if locked.state is State.SUBMITTING:  # its answer is on the way, and says whether there is a task
         raise Refused("busy")
-    await apply(tx, generation.id, Broke("given_up", act.word("reason") or None))
-    if locked.state is State.RUNNING and locked.attempt_id is not None:
-        await tx.generations.suspect_loss(locked.attempt_id)
+    await apply(tx, generation.id, Broke("given_up", act.word("reason") or None, may_be_billed=True))
 
 
 async def _refund(tx: Tx, act: Act, doer: Doer) -> None:

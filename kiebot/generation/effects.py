@@ -31,7 +31,6 @@ from kiebot.store import Tx
 from kiebot.wakeups import Advance, Deliver, RefreshCard
 
 CARD_STALE_S = 60.0  # what a status card tells of the queue and of the time is shown anew after that
-GIVEN_UP = ("timeout", "result_lost", "task_lost", "model_gone")  # reasons with which we stop waiting for a task
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +71,8 @@ async def apply(
         after = replace(after, setbacks=after.setbacks + 1)
     for effect in effects:
         after = await _take_effect(tx, after, effect, error)
+    if before.attempt_id is not None and _leaves_a_bill(before.state, event):
+        await tx.generations.suspect_loss(before.attempt_id)
     await _save(tx, before, after, due_in_s, ends)
     await _tell_onlookers(tx, before, after)
     return Applied(before.state, after)
@@ -128,13 +129,18 @@ def _with_facts(after: Generation, before: Generation, event: Event) -> Generati
             return replace(after, retakes=before.retakes + 1)
         case Finished(urls, text, _):
             return replace(after, result_urls=urls, result_text=text)
-        case Broke(reason, detail, _):
+        case Broke(reason, detail):
             if after.state is not State.ACCEPTED:
                 return replace(after, failure=reason, detail=detail)
             if reason == "capacity":  # the provider's crowd is no fault of the task: counted apart
                 return replace(after, failure=None, detail=detail, busies=before.busies + 1)
             return replace(after, failure=None, detail=detail, retakes=before.retakes + 1)
     return after
+
+
+def _leaves_a_bill(before: State, event: Event) -> bool:
+    """The user's money goes back, and the provider may keep ours. In accepted there is no task, or one that failed."""
+    return before is State.RUNNING and isinstance(event, Broke) and event.may_be_billed
 
 
 async def _take_effect(tx: Tx, generation: Generation, effect: Effect, error: str | None) -> Generation:
@@ -154,8 +160,6 @@ async def _take_effect(tx: Tx, generation: Generation, effect: Effect, error: st
             return replace(generation, holds_slot=False)
         case Void(reason):
             await tx.ledger.void(generation.id, generation.user_id, reason, slot=generation.holds_slot)
-            if reason in GIVEN_UP and generation.attempt_id is not None:
-                await tx.generations.suspect_loss(generation.attempt_id)
             return replace(generation, holds_slot=False, failure=generation.failure or reason)
         case FreeSlot() if generation.holds_slot:
             await tx.ledger.give_slot(generation.user_id)

@@ -52,11 +52,13 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Broke:
-    """It will not come. `reason` is a fixed word; `again`: a new task may be tried (bounded by the caller)."""
+    """It will not come. `reason` is a fixed word; `again`: a new task may be tried (bounded by the caller);
+    `may_be_billed`: the provider has not said that a task under way came to nothing."""
 
     reason: str
     detail: str | None = None
     again: bool = False
+    may_be_billed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

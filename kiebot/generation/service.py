@@ -111,8 +111,9 @@ class Generations:
 
         async def write() -> None:
             async with self._tools.store.transaction() as tx:
-                if generation.stumbles >= MAX_STUMBLES and generation.state is not State.SUBMITTING:
-                    await apply(tx, generation.id, Broke("server", str(error)), ends=claim)
+                now = await tx.generations.lock(generation.id)  # the step may have begun a submit
+                if now.stumbles >= MAX_STUMBLES and now.state is not State.SUBMITTING:
+                    await apply(tx, generation.id, Broke("server", str(error), may_be_billed=True), ends=claim)
                     return
                 pause_s = self._tools.pace.scale * 5.0 * 2.0 ** min(generation.stumbles, MAX_STUMBLES)
                 await look_later(tx, generation, claim, pause_s, stumble=True)

@@ -35,7 +35,7 @@ class Watcher:
         """Ask once about a running task; write what follows."""
         model = model_by_id(generation.model_id)
         if model is None or generation.task_id is None:
-            await self._apply(generation, claim, Broke("model_gone"))
+            await self._apply(generation, claim, Broke("model_gone", may_be_billed=True))
             return
         wait_s = await self._tools.poll_budget.take(str(generation.id), generation.due_at)
         if wait_s > 0:
@@ -109,7 +109,7 @@ class Watcher:
     async def _result_lost(self, generation: Generation, claim: Claim, report: TaskReport, detail: str | None) -> None:
         """The provider was paid for a file that nobody can read; the user is not to pay for it."""
         await self._note_consumed(generation, report)
-        await self._apply(generation, claim, Broke("result_lost", detail))
+        await self._apply(generation, claim, Broke("result_lost", detail, may_be_billed=True))
 
     async def _failed(
         self, generation: Generation, claim: Claim, report: TaskReport, reason: str | None = None
@@ -122,7 +122,8 @@ class Watcher:
         if again and report.failure == "input_fetch":  # the provider could not read our uploads: make new ones
             async with self._tools.store.transaction() as tx:
                 await tx.generations.set_uploads(generation.id, {})
-        event = Broke(reason or report.failure or "unknown", report.detail, again=again)
+        failure, is_lost = reason or report.failure or "unknown", reason is not None
+        event = Broke(failure, report.detail, again=again, may_be_billed=is_lost)
         wait_s = self._tools.pace.busy_s(generation.busies) * _jitter() if is_full else self._tools.pace.scale * 2.0
         await self._apply(generation, claim, event, due_in_s=wait_s)
 
@@ -137,7 +138,8 @@ class Watcher:
     ) -> None:
         """Nothing decides yet. state: what the provider said of the task, None when it could not be asked."""
         if self._tools.pace.is_hopeless(generation.age_s):
-            await self._apply(generation, claim, Broke("result_lost" if generation.ready_at else "timeout"))
+            why = "result_lost" if generation.ready_at else "timeout"
+            await self._apply(generation, claim, Broke(why, may_be_billed=True))
             return
         wait_s = max(self._tools.pace.scale * at_least_s, self._interval(model, generation, state))
         await self._later(generation, claim, wait_s, polled=True, report=state)

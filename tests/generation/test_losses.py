@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -14,7 +15,9 @@ from kiebot.admin.model import Act, Action, Loss, Margin
 from kiebot.clock import SystemClock
 from kiebot.errors import Transient
 from kiebot.generation.model import State
+from kiebot.generation.ports import TaskReport
 from kiebot.sweepers import Sweeper
+from tests.faults.conftest import HeldProvider
 from tests.generation.conftest import ANNA, Rig
 
 COST, PRICE = 800, 1600  # of one picture, in millicredits
@@ -83,6 +86,14 @@ async def test_a_result_nobody_could_read_is_a_certain_loss(rig: Rig) -> None:
     assert await lost(rig) == [("result_lost", True, COST)]
 
 
+async def test_a_task_that_timed_out_at_the_provider_is_no_loss_where_its_price_is_not_told(rig: Rig) -> None:
+    rig.kie.switches.record_fields = "april"
+    await rig.grant(10)
+    ended = await rig.settles((await rig.order(prompt="a cat [[sim:fail=timeout]] [[sim:seconds=0]]")).id)
+    assert ended.failure == "timeout"
+    assert await lost(rig) == [], "it failed there, and what fails is not billed"
+
+
 @pytest.mark.parametrize("fields", ["april", "newest"])
 async def test_a_success_without_a_result_is_a_loss_whether_the_provider_tells_its_price_or_not(
     rig: Rig, fields: Literal["april", "newest"]
@@ -146,31 +157,44 @@ async def test_a_work_that_never_began_is_no_loss_when_its_hold_runs_out(rig: Ri
     assert await lost(rig) == []
 
 
-async def test_a_work_that_an_admin_stops_is_a_suspected_loss_once_it_has_a_task(rig: Rig) -> None:
+async def test_a_running_work_that_an_admin_stops_is_a_suspected_loss_and_one_that_waits_is_none(rig: Rig) -> None:
     await rig.grant(10)
-    waiting, running = await rig.order(), await rig.order()
+    running, waiting = await rig.order(prompt="a cat [[sim:profile=E]]"), await rig.order()
     await rig.engine.advance(running.id)
-    for each in (waiting, running):
+    assert (await rig.read(running.id)).state is State.RUNNING
+    for each in (running, waiting):
         async with rig.database.transaction() as tx:
-            await perform(tx, Act(Action.GIVE_UP, str(each.number)), Doer("ann", str(each.number)))
+            await perform(tx, Act(Action.GIVE_UP, str(each.number), {"reason": "stuck"}), Doer("ann", each.id.hex))
+    assert await lost(rig) == [("given_up", False, COST)]
     assert await rig.balance() == (10_000, 0)
-    assert await lost(rig) == [("given_up", False, COST)], "it still runs there, and may be billed"
+    await rig.books_are_right()
 
 
-async def test_a_work_stopped_while_it_waits_for_its_new_try_is_no_loss(rig: Rig) -> None:
-    rig.kie.switches.record_fields = "april"  # without a figure
+async def test_a_work_that_waits_for_its_second_task_leaves_no_loss_when_it_is_stopped(rig: Rig) -> None:
+    rig.kie.switches.record_fields = "april"  # what a task consumed is not told
     await rig.grant(10)
-    generation = await rig.order(prompt="a cat [[sim:fail=server]]")
-    for _ in range(50):
-        await rig.engine.advance(generation.id)
-        found = await rig.read(generation.id)
-        if found.state is State.ACCEPTED and found.attempt_no:
-            break
-        await asyncio.sleep(0.05)
-    assert found.retakes == 1
+    generation = await rig.order(prompt="a cat [[sim:fail=server]] [[sim:seconds=0]]")
+    async with asyncio.timeout(5):
+        while (await rig.read(generation.id)).retakes == 0:
+            await rig.engine.advance(generation.id)
     async with rig.database.transaction() as tx:
-        await perform(tx, Act(Action.GIVE_UP, str(generation.number)), Doer("ann", "key"))
-    assert await lost(rig) == []
+        await perform(tx, Act(Action.GIVE_UP, str(generation.number)), Doer("ann", "k"))
+    assert await lost(rig) == [], "the provider said that the first one failed"
+
+
+async def test_a_running_work_given_up_for_a_bug_of_ours_is_a_suspected_loss(rig: Rig) -> None:
+    await rig.grant(10)
+    generation = await rig.order(prompt="a cat [[sim:profile=E]]")
+    await rig.engine.advance(generation.id)
+
+    async def breaks(_: TaskReport) -> TaskReport:
+        raise KeyError("a bug of ours")
+
+    provider = HeldProvider(rig.tools.provider)
+    provider.after_query = breaks
+    rig.tools = replace(rig.tools, provider=provider)
+    assert (await rig.settles(generation.id, tries=2000)).failure == "server"
+    assert await lost(rig) == [("server", False, COST)]
 
 
 async def test_an_orphan_that_came_home_in_time_is_paid_for_and_no_loss(rig: Rig) -> None:
