@@ -12,7 +12,7 @@ from kiebot.clock import Clock
 from kiebot.delivery.outbox import Row, bill_of, say_of
 from kiebot.delivery.ports import ChatGone, ChatMigrated, MessageGone, Messenger, Say, Sent
 from kiebot.delivery.results import ResultSender
-from kiebot.errors import OutcomeUnknown, Permanent, RateLimited, Transient
+from kiebot.errors import AccountStopped, OutcomeUnknown, Permanent, RateLimited, Transient
 from kiebot.insist import insist
 from kiebot.observe.metrics import METRICS
 from kiebot.store import Store, Tx
@@ -84,7 +84,7 @@ class Courier:
         except ChatMigrated as error:
             await self._moved(row, error.new_chat_id)
             return False
-        except RateLimited as error:
+        except (RateLimited, AccountStopped) as error:  # none of this message's doing: it waits for Telegram, or for us
             await self._later(row, max(error.retry_after_s, 1.0), str(error), free_try=True)
             return False
         except (Transient, OutcomeUnknown, TimeoutError) as error:

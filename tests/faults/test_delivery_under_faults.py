@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from kiebot.botapi.errors import stopped
 from kiebot.delivery.courier import MAX_TRIES, Courier
 from kiebot.delivery.outbox import Draft
 from kiebot.delivery.ports import Bill, Keyboard, Media, Messenger, Say, Sent
@@ -257,6 +258,17 @@ async def test_a_chat_that_must_wait_does_not_hide_others_from_the_sweeper(post:
     async with post.rig.database.transaction() as tx:
         found = await tx.sweeps.waiting_chats(grace_s=2.0)
     assert [wakeup.chat_id for wakeup in found] == [71]
+
+
+async def test_a_token_that_is_refused_for_hours_buries_nothing(post: Post) -> None:
+    await post.say("one")
+    for _ in range(MAX_TRIES + 2):
+        post.telegram.refusals = [stopped("sendMessage")]  # as the messenger tells a 401
+        await post.courier().deliver(CHAT)
+        await post.pauses_end()
+    assert await post.rows() == [(False, False, False)]
+    await post.courier().deliver(CHAT)
+    assert post.telegram.texts == ["one"], "an operator has put in the new token"
 
 
 async def test_a_buried_outcome_takes_its_status_card_away(post: Post) -> None:
