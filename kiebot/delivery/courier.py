@@ -21,7 +21,7 @@ from kiebot.wakeups import Deliver, RefreshCard, unique
 log = structlog.get_logger()
 
 MAX_TRIES = 8
-MAX_OUTCOME_TRIES = 60  # with pauses of five minutes at last: four hours and more
+MAX_LASTING_TRIES = 60  # with pauses of five minutes at last: four hours and more
 LONGEST_PAUSE_S = 300.0
 MOST_PER_JOB = 20
 SEND_WITHIN_S = 330.0  # below the job's own time-out: what takes longer is cut off here, where it is noted
@@ -199,8 +199,8 @@ async def _take_card_away(tx: Tx, row: Row) -> None:
 
 
 def _most_tries(row: Row) -> int:
-    """What was paid for is worth hours; a screen that comes minutes late is not."""
-    return MAX_OUTCOME_TRIES if row.kind in OUTCOMES else MAX_TRIES
+    """What was paid for, and news of money, are worth hours; a screen that comes minutes late is not."""
+    return MAX_LASTING_TRIES if row.kind in OUTCOMES or row.payload.get("news") else MAX_TRIES
 
 
 def _pause_s(row: Row) -> float:

@@ -50,10 +50,12 @@ class Card:
     told_state: str | None  # what it last told, or tried to
 
 
-def say_payload(say: Say) -> dict[str, object]:
-    """A rendered text as JSON, readable by the version before and after."""
+def say_payload(say: Say, *, is_news: bool = False) -> dict[str, object]:
+    """A rendered text as JSON, readable by the version before and after. is_news: nobody waits before the screen for
+    it, and it is as good hours later."""
     keyboard = [[_button(button) for button in row] for row in say.keyboard]
-    return {"text": say.text, "keyboard": keyboard, "edit": say.edit_message_id}
+    news = {"news": True} if is_news else {}
+    return {"text": say.text, "keyboard": keyboard, "edit": say.edit_message_id, **news}
 
 
 def say_of(payload: Mapping[str, object]) -> Say:

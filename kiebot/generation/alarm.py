@@ -49,5 +49,6 @@ def _quarter(at: datetime) -> str:
 
 
 async def _say(tx: Tx, admin_id: int, say: Say, key: str) -> None:
-    _, deliveries = await tx.outbox.add_all([Draft(admin_id, "say", say_payload(say), key=f"{key}:{admin_id}")], None)
+    draft = Draft(admin_id, "say", say_payload(say, is_news=True), key=f"{key}:{admin_id}")
+    _, deliveries = await tx.outbox.add_all([draft], None)
     tx.wakeups += deliveries

@@ -69,7 +69,9 @@ async def credit(tx: Tx, payment: Payment, words: Words) -> Draft | None:
     log.info("payment.credited", charge_id=payment.charge_id, user_id=payment.user_id, amount=payment.amount)
     balance = await tx.ledger.balance(payment.user_id)
     said = words.credited(payment, balance.available)
-    return Draft(payment.user_id, "say", say_payload(said), key=f"receipt:{payment.provider}:{payment.charge_id}")
+    return Draft(
+        payment.user_id, "say", say_payload(said, is_news=True), key=f"receipt:{payment.provider}:{payment.charge_id}"
+    )
 
 
 async def _alarm(tx: Tx, payment: Payment, why: str) -> None:

@@ -173,7 +173,7 @@ async def _finish(tx: Tx, payment: Payment, refund_id: int, words: Words) -> Ref
     log.info("refund.done", refund_id=refund.id, charge_id=refund.charge_id, owed=refund.amount - refund.taken)
     balance = await tx.ledger.balance(refund.user_id)
     say = words.refunded(payment, refund, balance.available)
-    draft = Draft(refund.user_id, "say", say_payload(say), key=f"refunded:{refund.id}")
+    draft = Draft(refund.user_id, "say", say_payload(say, is_news=True), key=f"refunded:{refund.id}")
     _, deliveries = await tx.outbox.add_all([draft], None)
     tx.wakeups.extend(deliveries)
     return replace(refund, state=RefundState.DONE)

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import pytest
 
+from kiebot.delivery.courier import MAX_TRIES
 from kiebot.payments import invoice
 from kiebot.payments.invoice import Invoice
 from kiebot.simulators.users import Payment, SimUser
@@ -212,3 +213,18 @@ async def test_a_payment_that_cannot_be_booked_is_not_called_free(shop: Shop, an
     said = json.dumps(draft.payload)
     assert "Nothing was charged" not in said
     assert "It is not lost" in said
+
+
+async def test_a_receipt_outlasts_an_outage_of_telegrams_in_which_a_screen_is_given_up(
+    shop: Shop, anna: SimUser
+) -> None:
+    await shop.is_paid(anna, await shop.bill(anna))
+    shop.sim.faults.answers("sendMessage", 502, body=b"<html>", times=MAX_TRIES + 2)
+    await shop.works_off()
+    for _ in range(MAX_TRIES + 1):
+        await shop.execute("UPDATE outbox SET next_at = now() WHERE sent_at IS NULL")
+        await shop.delivers()
+    assert await shop.column("SELECT count(*) FROM dead_letters") == [0]
+    await shop.execute("UPDATE outbox SET next_at = now() WHERE sent_at IS NULL")
+    await shop.delivers()
+    assert anna.last_message.says("Thank you!", "100 credits added")

@@ -121,4 +121,4 @@ async def _tell_owner(unit: Unit, act: Act, nonce: str) -> None:
         amount=credits(to, act.amount("millicredits")),
         available=credits(to, balance.available),
     )
-    unit.drafts.append(Draft(user_id, "say", say_payload(Say(text)), key=f"granted:{nonce}"))
+    unit.drafts.append(Draft(user_id, "say", say_payload(Say(text), is_news=True), key=f"granted:{nonce}"))
