@@ -125,6 +125,8 @@ def step(state: State, event: Event) -> Step:
             return State.FAILED, (Void("cancelled"), Tell("failed", "cancelled"))
         case State.SUBMITTING, NotCreated():
             return State.ACCEPTED, (MarkAttempt(AttemptState.REFUSED), FreeSlot())
+        case State.ACCEPTED, NotCreated():  # heard twice: the answer to its commit was lost
+            return state, ()
         case State.SUBMITTING, TaskCreated(task_id):
             return State.RUNNING, (MarkAttempt(AttemptState.CREATED, task_id),)
         case State.UNKNOWN, TaskCreated(task_id):  # the orphan turned up through its callback address

@@ -28,13 +28,16 @@ class ShakyStore:
         self.is_away = False
         self.refuse: set[int] = set()
         self.before: dict[int, Hook] = {}
+        self.lose: set[int] = set()  # committed, and nobody hears of it
         self.opened = 0
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
-        await self._opening()
+        number = await self._opening()
         async with self._database.transaction() as tx:
             yield tx
+        if number in self.lose:
+            raise Transient("the answer to COMMIT was lost", retry_after_s=0.5)
 
     @asynccontextmanager
     async def single(self) -> AsyncIterator[Tx]:
@@ -42,12 +45,13 @@ class ShakyStore:
         async with self._database.single() as tx:
             yield tx
 
-    async def _opening(self) -> None:
+    async def _opening(self) -> int:
         self.opened += 1
         if hook := self.before.pop(self.opened, None):
             await hook()
         if self.is_away or self.opened in self.refuse:
             raise Transient("the database is out of reach", retry_after_s=0.5)
+        return self.opened
 
 
 class HeldProvider:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -106,6 +107,22 @@ async def test_a_task_id_in_hand_survives_a_second_without_postgres(rig: Rig) ->
     ended = await rig.settles(generation.id)
     assert len(rig.kie.billed_tasks()) == 1
     assert ended.state is State.SUCCEEDED, f"billed by the provider, and the user was told: {ended.failure}"
+
+
+@pytest.mark.parametrize("marks", ["", "[[sim:code=500]]", "[[sim:code=429]]", "[[sim:code=422]]", "[[sim:lose=a]]"])
+async def test_a_lost_answer_to_any_commit_of_a_submit_is_no_bug_and_changes_nothing(rig: Rig, marks: str) -> None:
+    """The server has written it, the connection broke: it is written again, or found."""
+    await rig.grant(1000)
+    for number in range(1, 7):
+        store = ShakyStore(rig.database)
+        store.lose = {number}
+        generation = await rig.order(prompt=f"a cat {number} {marks}")
+        with suppress(Transient):
+            await Generations(replace(rig.tools, store=store, limits=Limits(running=100))).advance(generation.id)
+        after = await rig.read(generation.id)
+        assert after.stumbles == 0, f"the {number}. commit, {after.state}"
+    assert max(rig.kie.journal.creates_by_attempt().values()) == 1
+    await rig.books_are_right()
 
 
 async def test_a_release_that_met_an_outage_does_not_block_the_generation_for_minutes(rig: Rig) -> None:
