@@ -7,6 +7,7 @@ import asyncio
 from kiebot.generation.service import cancel
 from kiebot.generation.submit import NEAR_S
 from tests.crashpoints.stage import (
+    BOSS,
     EDIT,
     Act,
     Stage,
@@ -143,6 +144,21 @@ async def _is_cancelled_while_it_uploads(stage: Stage) -> None:
         await cancel(tx, found)
 
 
+async def _stop_that_admins_hear_of(world: World) -> None:
+    await _admin_is_known(world)
+    await kie("create", "code_455")(world)
+
+
+async def _trouble_after_a_pause(world: World) -> None:
+    await _admin_is_known(world)
+    await _pause_is_over(world)
+    await kie("create", "transient")(world)
+
+
+async def _admin_is_known(world: World) -> None:
+    await world.execute("INSERT INTO users (id) VALUES (:id) ON CONFLICT DO NOTHING", id=BOSS)
+
+
 async def _slow_download(world: World) -> None:
     world.tg.faults.delays("getFile", 0.6)
 
@@ -235,6 +251,8 @@ MAKING = (
     ),
     Story("creates that never work", before=kie("create", *["transient"] * 51), environment=HASTY, ends=FAILED),
     Story("the first after a pause", before=_pause_is_over),
+    Story("a stop that admins hear of", before=_stop_that_admins_hear_of),
+    Story("the first after a pause meets trouble", before=_trouble_after_a_pause),
     Story("the first after a pause is refused", before=_refused_after_a_pause, ends=FAILED),
     Story("the first after a pause has to upload again", model_id=EDIT, before=_uploads_refused_after_a_pause),
     Story(

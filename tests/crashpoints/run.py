@@ -24,12 +24,11 @@ from tests.conftest import empty
 from tests.crashpoints.judge import Mark, died, judged, mark
 from tests.crashpoints.points import KILLED
 from tests.crashpoints.small_replica import KNOCKS, SmallReplica
-from tests.crashpoints.stage import DOOMED_SESSIONS, Stage, Story, clear_misfortune
+from tests.crashpoints.stage import BOSS, DOOMED_SESSIONS, Stage, Story, clear_misfortune
 from tests.scenarios.world import World, open_world
 
 RESUME_S = 20.0
 LONGEST_S = 50.0  # of a whole story
-BOSS = 900_000
 _QUICK = {
     "KIE_PACE": "0.01",
     "KIE_POLLS_PER_S": "1000",

@@ -16,6 +16,7 @@ from tests.scenarios.world import World
 
 QUIET = "SELECT true"
 EDIT = "google/nano-banana-edit"
+BOSS = 900_000
 DOOMED_SESSIONS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'kiebot doomed'"
 _MISFORTUNE = """
     CREATE FUNCTION misfortune() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import ast
 import asyncio
 
 import pytest
 
 from kiebot.engines import Engines
 from tests.crashpoints.mutants import MUTANTS
-from tests.crashpoints.points import left_out, listed, placed
+from tests.crashpoints.points import MODULES, NOT_READ, ROOT, left_out, listed, placed
 from tests.crashpoints.stories import STORIES
 from tests.crashpoints.troupe import Job, open_troupe
 
@@ -24,6 +25,16 @@ DECIDED = ("delivery/courier.py", "await self._dispatch(row)", "before")  # not 
 def test_every_await_of_the_engine_is_listed_once() -> None:
     points = listed()
     assert len(points) == len(set(points)) > 500
+
+
+@pytest.mark.parametrize("package", ["generation", "delivery"])
+def test_no_module_of_the_engine_that_waits_is_forgotten(package: str) -> None:
+    waiting = {
+        f"kiebot.{package}.{path.stem}"
+        for path in (ROOT / "kiebot" / package).glob("*.py")
+        if any(isinstance(node, ast.Await | ast.AsyncWith) for node in ast.walk(ast.parse(path.read_text("utf-8"))))
+    }
+    assert waiting - {*MODULES} == {name for name in NOT_READ if f".{package}." in name}
 
 
 def test_what_is_left_out_still_exists() -> None:
