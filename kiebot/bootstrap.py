@@ -151,7 +151,7 @@ class Adapters:
         self.provider = KieProvider(
             settings.kie_api_key.get_secret_value(), api_url=settings.kie_api_url, upload_url=settings.kie_upload_url
         )
-        self.results = KieResults(settings.kie_result_hosts)
+        self.results = KieResults(settings.kie_result_hosts, sign=self.provider.signed_link)
         self.replays = Replays(self.redis, settings.redis_prefix)
 
     def source(self) -> TelegramSource:

@@ -119,6 +119,21 @@ class KieProvider:
             raise Transient("credit: the balance is not a number")
         return balance
 
+    async def signed_link(self, url: str) -> str:
+        """Another address of a result, which whoever has it may open for 20 minutes. The file lives no longer for it.
+
+        Raises: Transient, AccountStopped; Permanent, when `url` is not one of the account's results.
+        """
+        endpoint = f"{self._api_url}/api/v1/common/download-url"
+        headers = {"Content-Type": "application/json"}
+        answer = await self._ask(
+            "download-url", "POST", endpoint, self._deadlines.query_s, headers, wire.link_body(url)
+        )
+        link = wire.web_address(self._written("download-url", answer))
+        if link is None:
+            raise Transient("download-url: no address in the answer")
+        return link
+
     async def catalogue(self, path: str = "") -> object:
         """The data of one of the /models calls; `path` follows that word. The caller keeps to one call a second.
 

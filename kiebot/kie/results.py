@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from typing import Self
 from urllib.parse import urljoin
 
 import httpcore
+import structlog
 
-from kiebot.errors import Permanent, Transient
+from kiebot.errors import KiebotError, Permanent, Transient
 from kiebot.generation import media
 from kiebot.generation.ports import Fetched, TooLarge
 from kiebot.kie.dial import CheckedDial, Resolve, resolve
@@ -26,13 +27,17 @@ from kiebot.kie.exchange import CONNECT_TIMEOUT_S, retry_after_s
 from kiebot.kie.hosts import ResultHosts, Target
 from kiebot.kie.spool import ONE_BYTES, PREFIX, Spool
 
+log = structlog.get_logger()
+
+Sign = Callable[[str], Awaitable[str]]
+
 MAX_REDIRECTS = 3
 MOST_READ = 16  # results at a time: half of the connections; the rest are for what is sent
 PART_BYTES = 64 * 1024  # of a head or an end that is asked for alone
 _HEAD_PART, _END_PART = f"bytes=0-{PART_BYTES - 1}", f"bytes=-{PART_BYTES}"
 _WRITE_BYTES = 1024 * 1024
 _RETRY_S = 3.0  # a fresh result may be unknown to the file host for a moment
-_WHOLE, _PARTIAL = 200, 206
+_WHOLE, _PARTIAL, _FORBIDDEN = 200, 206, 403
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GONE = frozenset({410, 451})
 _MAYBE_LATER = frozenset({403, 404, 408, 416, 425, 429})  # stores without listing rights say 403 for "not there yet"
@@ -57,7 +62,8 @@ class KieResults:
     """The Results port over KIE's file hosts. Implements probe, read_through and fetch; close it at the end.
 
     Args: extra_hosts, more entries for the allow-list (KIE_RESULT_HOSTS), `name` or `name:port`; directory, where
-        temporary files live (default: the system's); resolve, for tests of address checking.
+        temporary files live (default: the system's); sign, asks the provider for another address of a result, for one
+        that its host keeps from us; resolve, for tests of address checking.
     Raises: ValueError, for an entry that is not a host.
     """
 
@@ -67,12 +73,14 @@ class KieResults:
         *,
         directory: Path | None = None,
         deadlines: FetchDeadlines | None = None,
+        sign: Sign | None = None,
         ssl_context: ssl.SSLContext | None = None,
         resolve: Resolve = resolve,
     ) -> None:
         self._hosts = ResultHosts(extra_hosts)
         self._directory = directory
         self._deadlines = deadlines or FetchDeadlines()
+        self._sign = sign
         self._spool = Spool(directory)
         self._room = asyncio.Semaphore(MOST_READ)
         dial = CheckedDial(self._hosts.endpoints, resolve=resolve)
@@ -142,20 +150,36 @@ class KieResults:
 
     @asynccontextmanager
     async def _opened(self, url: str, *, part: str | None = None) -> AsyncIterator[httpcore.Response]:
-        """A good response to GET, after at most three redirects, each checked like the first address."""
-        for _ in range(MAX_REDIRECTS + 1):
+        """A good response to GET, after at most three redirects, each checked like the first address. One that is
+        forbidden is tried once more under the address that the provider signs for it."""
+        given, is_signed, redirects = url, False, 0
+        while redirects <= MAX_REDIRECTS:
             async with self._pool.stream(
                 "GET",
                 _core_url(self._hosts.check(url)),
                 headers=[*_HEADERS, *([(b"Range", part.encode())] if part else [])],
                 extensions={"timeout": self._timeouts()},
             ) as response:
-                if response.status not in _REDIRECTS:
+                if response.status == _FORBIDDEN and self._sign is not None and not is_signed:
+                    url, is_signed = await self._signed(given, self._sign), True
+                elif response.status in _REDIRECTS:
+                    url, redirects = _next_address(url, _header(response, b"location")), redirects + 1
+                else:
                     _check_status(response)
                     yield response
                     return
-                url = _next_address(url, _header(response, b"location"))
         raise Permanent("the result redirects too often", code="result_gone")
+
+    async def _signed(self, url: str, sign: Sign) -> str:
+        """Raises: Transient, for what is as forbidden as before: there may be nothing yet."""
+        try:
+            link = await sign(url)
+            self._hosts.check(link)
+        except KiebotError as error:
+            log.warning("result.not_signed", why=str(error))
+        else:
+            return link
+        raise Transient(f"result: HTTP {_FORBIDDEN}", retry_after_s=_RETRY_S)
 
     def _timeouts(self) -> dict[str, float]:
         idle_s = self._deadlines.idle_s

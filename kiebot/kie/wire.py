@@ -97,6 +97,11 @@ def millicredits_of(value: object) -> int | None:
     return int((credits * 1000).to_integral_value(rounding="ROUND_FLOOR"))
 
 
+def link_body(url: str) -> bytes:
+    """The request for a signed link to a result."""
+    return json.dumps({"url": url}).encode()
+
+
 def web_address(value: object) -> str | None:
     """The value when it is one web address, else None."""
     urls = outputs_of([value]).urls

@@ -59,7 +59,9 @@ async def bench() -> AsyncIterator[Bench]:
         host = server.url.removeprefix("http://")
         async with (
             KieProvider(KEY, api_url=server.url, upload_url=server.url, deadlines=deadlines, ssl_context=TLS) as kie,
-            KieResults([host], deadlines=FetchDeadlines(1.0, 1.0, 0.5), ssl_context=TLS) as results,
+            KieResults(
+                [host], deadlines=FetchDeadlines(1.0, 1.0, 0.5), sign=kie.signed_link, ssl_context=TLS
+            ) as results,
         ):
             yield Bench(sim, clock, kie, results, server.url)
 
@@ -321,6 +323,29 @@ async def test_a_wrong_content_type_does_not_matter(bench: Bench) -> None:
     url = (await bench.ends(await bench.submits())).urls[0]
     bench.sim.faults.next_file("wrong_type")
     assert (await bench.results.probe(url)).kind == "image"
+
+
+async def test_a_result_that_its_host_forbids_is_read_under_the_address_that_kie_signs(bench: Bench) -> None:
+    given = {**PICTURE, "prompt": "a cat [[sim:result=private]]"}
+    url = (await bench.ends(await bench.submits(given=given))).urls[0]
+    assert (await bench.results.probe(url)).kind == "image"
+    await bench.results.read_through(url, max_bytes=10_000_000)
+    async with bench.results.fetch(url, max_bytes=10_000_000) as fetched:
+        assert fetched.size_bytes > 0
+    assert bench.sim.journal.key_leaks() == []
+
+
+async def test_a_result_that_stays_forbidden_may_be_there_later(bench: Bench) -> None:
+    url = (await bench.ends(await bench.submits())).urls[0]
+    bench.sim.faults.next_file("private")
+    bench.sim.api_key = "another"  # nothing is signed for ours
+    with pytest.raises(Transient, match="403"):
+        await bench.results.probe(url)
+
+
+async def test_an_address_that_is_no_result_is_not_signed(bench: Bench) -> None:
+    with pytest.raises(Permanent):
+        await bench.kie.signed_link("https://elsewhere.example/a.png")
 
 
 async def test_the_key_goes_to_the_api_and_never_to_the_file_host(bench: Bench) -> None:

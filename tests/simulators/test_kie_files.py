@@ -96,6 +96,13 @@ async def test_a_result_may_be_missing_at_first_or_for_good(kie: KieClient) -> N
     assert (await kie.anonymous.get(dead)).status_code == 404
 
 
+async def test_a_private_result_is_served_under_a_signed_link_only(kie: KieClient) -> None:
+    url = await result_url(kie, "[[sim:result=private]]")
+    assert (await kie.anonymous.get(url)).status_code == 403
+    link = (await kie.post("/api/v1/common/download-url", {"url": url}))["data"]
+    assert (await kie.anonymous.get(link)).status_code == 200
+
+
 async def test_wrong_type_zero_bytes_html_and_reset(kie: KieClient) -> None:
     url = await result_url(kie)
     for mode in ("wrong_type", "zero", "html", "reset"):

@@ -41,6 +41,8 @@ class FileServing:
                 return _not_found()
             case "late" if self._clock.monotonic() - file.stored_at < self._switches.late_file_s:
                 return _not_found()
+            case "private" if not exchange.path.startswith(f"{PREFIX}link/"):
+                return Page(403, b"<html><body>403 Forbidden</body></html>")
             case "zero":
                 return Page(200, b"", file.content_type)
             case "wrong_type":

@@ -15,9 +15,21 @@ LoseVariant = Literal["a", "b", "c", "d", "d0", "e"]
 broken; d created, 502 page; d0 not created, 502 page; e created, JSON cut short."""
 
 ResultMode = Literal[
-    "normal", "dead", "late", "truncated", "slow", "endless", "oversized", "wrong_type", "zero", "html", "reset"
+    "normal",
+    "dead",
+    "late",
+    "private",
+    "truncated",
+    "slow",
+    "endless",
+    "oversized",
+    "wrong_type",
+    "zero",
+    "html",
+    "reset",
 ]
-"""How a result file is served. dead: 404 for ever; late: 404 for the first seconds; endless: no end, no length."""
+"""How a result file is served. dead: 404 for ever; late: 404 for the first seconds; private: 403, but for a signed link;
+endless: no end, no length."""
 
 CallbackMode = Literal[
     "missing",

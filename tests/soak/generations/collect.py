@@ -46,7 +46,7 @@ _WALLETS = text("""
     FROM accounts a WHERE a.key LIKE 'wallet:%'
 """)
 _REVENUE = text("SELECT coalesce(sum(available), 0)::bigint FROM accounts WHERE key LIKE 'revenue%'")
-_LIVING_FILES = ("normal", "late", "slow", "oversized", "endless", "wrong_type")
+_LIVING_FILES = ("normal", "late", "private", "slow", "oversized", "endless", "wrong_type")
 _LOST = ("lost", "cut", "late", "page")
 _AMBIGUOUS_CODES = (503, 504)
 _NEVER_VISIBLE_S = 600.0
