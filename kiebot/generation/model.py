@@ -122,14 +122,17 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """What is to be submitted before a generation that waits: all of it, and its own user's part."""
+    """What is to be submitted before a generation that waits: all of it, and its own user's part; and what of that
+    user's is under way already."""
 
     works: int
     own: int
+    under_way: int = 0
 
     def wait_s(self, usual_s: float, *, create_every_s: float, running: int) -> float:
-        """About how long until it is submitted: one create after the other, and a user's own works a few at a time."""
-        return self.works * create_every_s + self.own // running * usual_s
+        """About how long until it is submitted: one create after the other, and a user's own works a few at a time,
+        those under way among them: with all places taken, the next one waits for the end of one."""
+        return self.works * create_every_s + (self.own + self.under_way) // running * usual_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,8 +137,12 @@ _ARTIFACTS = text("""
 """)
 # Another user's works that wait for a running slot of theirs stand behind nobody else's way.
 _AHEAD = text("""
-    SELECT count(*) AS works, count(*) FILTER (WHERE g.user_id = me.user_id) AS own
-    FROM generations g, (SELECT accepted_at, user_id FROM generations WHERE id = :id) AS me
+    WITH me AS (SELECT accepted_at, user_id FROM generations WHERE id = :id)
+    SELECT count(*) AS works, count(*) FILTER (WHERE g.user_id = me.user_id) AS own, (
+        SELECT count(*) FROM generations r, me
+        WHERE r.user_id = me.user_id AND r.finished_at IS NULL AND r.state <> 'accepted' AND r.holds_running_slot
+    ) AS under_way
+    FROM generations g, me
     WHERE g.state = 'accepted' AND g.accepted_at < me.accepted_at AND (g.holds_running_slot OR g.user_id = me.user_id)
 """)
 _TYPICAL = text("""

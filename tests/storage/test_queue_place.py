@@ -36,9 +36,29 @@ async def test_of_anothers_many_works_only_those_that_may_run_go_first(engine: A
         assert await tx.generations.ahead_of(mine[4]) == Ahead(3 + 4, 4)
 
 
+async def test_a_users_own_works_under_way_are_waited_for_although_they_are_not_in_the_queue(
+    engine: AsyncEngine, database: Database
+) -> None:
+    for state in ("submitting", "running", "unknown"):
+        await _add(engine, 1, slot=True, state=state)
+        await _add(engine, 2, slot=True, state=state)
+    fourth, fifth = [await _add(engine, 1) for _ in range(2)]
+    async with database.transaction() as tx:
+        assert await tx.generations.ahead_of(fourth) == Ahead(0, 0, under_way=3)
+        assert await tx.generations.ahead_of(fifth) == Ahead(1, 1, under_way=3)
+
+
 @pytest.mark.parametrize(
     ("ahead", "wait_s"),
-    [(Ahead(0, 0), 0.0), (Ahead(100, 0), 50.0), (Ahead(2, 2), 1.0), (Ahead(7, 7), 3.5 + 2 * 40.0)],
+    [
+        (Ahead(0, 0), 0.0),
+        (Ahead(100, 0), 50.0),
+        (Ahead(2, 2), 1.0),
+        (Ahead(7, 7), 3.5 + 2 * 40.0),
+        (Ahead(0, 0, under_way=2), 0.0),
+        (Ahead(0, 0, under_way=3), 40.0),
+        (Ahead(3, 3, under_way=3), 1.5 + 2 * 40.0),
+    ],
 )
 def test_the_wait_counts_creates_one_after_another_and_a_users_own_works_a_few_at_a_time(
     ahead: Ahead, wait_s: float
