@@ -22,6 +22,7 @@ from kiebot.texts import Translator, translator
 
 MAX_RESULT_TEXT = 3000
 MAX_LINKS = 50  # as many as a result may have
+UNTOLD_SETBACKS = 2  # so many tries may fail within seconds: a card that said so would only flicker
 
 
 class BotRenderer:
@@ -123,7 +124,7 @@ def _phase(to: Translator, generation: Generation, facts: Mapping[str, object]) 
     usual = _seconds(facts, "eta_s") or _seconds(facts, "typical_s") or _expected(generation)
     match generation.state:
         case State.ACCEPTED:
-            return _waiting(to, facts, usual)
+            return _waiting(to, generation, facts, usual)
         case State.SUBMITTING:
             return to.t("⏳ Handing it to the maker…")
         case State.UNKNOWN:
@@ -131,10 +132,15 @@ def _phase(to: Translator, generation: Generation, facts: Mapping[str, object]) 
     return _running(to, facts, usual)
 
 
-def _waiting(to: Translator, facts: Mapping[str, object], usual_s: float) -> str:
+def _waiting(to: Translator, generation: Generation, facts: Mapping[str, object], usual_s: float) -> str:
     if facts.get("is_off"):
         return to.t(
             "⏸ It waits: this is not being made just now. You can take it back; nothing is charged for waiting."
+        )
+    if generation.setbacks > UNTOLD_SETBACKS or generation.busies:  # no promise of a time: it may take hours
+        return to.t(
+            "⏳ The maker has trouble and has not taken it yet. I keep trying; you can take it back, "
+            "nothing is charged for waiting."
         )
     ahead = facts.get("ahead")
     time = to.t("Usually done in about {time}.", time=about(to, usual_s))

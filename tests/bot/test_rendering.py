@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -151,6 +152,22 @@ def test_the_card_of_a_work_that_must_wait_says_so_and_can_be_taken_back(rendere
     assert "⏸" not in ahead.text
     assert off.keyboard == ahead.keyboard
     assert "c1:" in (off.keyboard[0][0].data or "")
+
+
+@pytest.mark.parametrize(
+    "trouble", [{"setbacks": 3, "attempt_no": 3}, {"busies": 1, "attempt_no": 1}], ids=["faults", "no room"]
+)
+def test_the_card_of_a_work_that_the_maker_does_not_take_promises_no_time(
+    renderer: Renderer, trouble: dict[str, Any]
+) -> None:
+    fine, hiccup = work(state=State.ACCEPTED), work(state=State.ACCEPTED, setbacks=1)
+    facts: dict[str, object] = {"ahead": 0, "eta_s": 10.0}
+    assert renderer.card(hiccup, facts).text == renderer.card(fine, facts).text
+    said = renderer.card(work(state=State.ACCEPTED, **trouble), facts)
+    assert "has trouble" in said.text
+    assert "nothing is charged" in said.text
+    assert "second" not in said.text
+    assert said.keyboard == renderer.card(fine, facts).keyboard
 
 
 async def test_every_button_of_cards_and_outcomes_is_answered(anna: Phone, renderer: Renderer) -> None:
