@@ -15,7 +15,7 @@ import click
 
 from kiebot.admin.acts import Doer, perform
 from kiebot.admin.model import Act, Action, Letter, WorkLine
-from kiebot.cli.opened import decided, with_database
+from kiebot.cli.opened import USER_ID, decided, with_database
 from kiebot.errors import Refused
 from kiebot.generation.model import Generation, State
 from kiebot.generation.pricing import credits_text
@@ -55,7 +55,7 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@click.option("--user", type=int, help="of this user only")
+@click.option("--user", type=USER_ID, help="of this user only")
 @click.option("--state", type=click.Choice([state.value for state in State]), help="in this state only")
 @click.option("--all", "with_ended", is_flag=True, help="generations that have ended, too")
 @click.option("--most", type=click.IntRange(1, 1000), default=20, show_default=True, help="of each, the newest")

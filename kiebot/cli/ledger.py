@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ import click
 from sqlalchemy import text
 
 from kiebot.admin.model import Act, Action, Loss, Margin
-from kiebot.cli.opened import decided, with_database
+from kiebot.cli.opened import USER_ID, decided, with_database
 from kiebot.cli.payments import reconcile, refund
 from kiebot.errors import KeyReused, Refused
 from kiebot.generation.pricing import credits_text
@@ -24,11 +24,22 @@ from kiebot.settings import load_settings
 from kiebot.storage.transaction import Database
 from kiebot.storage.verify import INVARIANTS, verify
 
+MOST_CREDITS = 10_000_000
 _LAST = text("""
     SELECT p.posted_at, p.kind, p.key, p.reason, p.actor, e.delta_available, e.delta_held, e.available_after
     FROM entries e JOIN postings p ON p.key = e.posting_key WHERE e.account = :account
     ORDER BY e.version DESC LIMIT 10
 """)
+
+
+def _millicredits(value: str) -> int:
+    try:
+        amount = Decimal(value) * 1000
+        if 0 < abs(amount) <= MOST_CREDITS * 1000 and amount == int(amount):
+            return int(amount)
+    except InvalidOperation:  # no number, or one that cannot be compared
+        pass
+    raise click.BadParameter(f"credits such as 12.5: at most three decimals, not zero, at most {MOST_CREDITS}")
 
 
 @click.group()
@@ -53,7 +64,7 @@ def verify_command() -> None:
 
 
 @ledger.command()
-@click.argument("user", type=int)
+@click.argument("user", type=USER_ID)
 def balance(user: int) -> None:
     """What a user has, and the last ten entries."""
 
@@ -72,17 +83,14 @@ def balance(user: int) -> None:
 
 
 @ledger.command()
-@click.argument("user", type=int)
-@click.argument("amount", metavar="CREDITS", type=Decimal)
+@click.argument("user", type=USER_ID)
+@click.argument("millicredits", metavar="CREDITS", type=_millicredits)
 @click.option("--key", required=True, help="names this grant: the same key never counts twice")
 @click.option("--reason", required=True, help="kept in the books")
 @click.option("--actor", default=getpass.getuser, help="who does it; default: the system's user")
 @click.option("--dry-run", is_flag=True, help="say what would happen, write nothing")
-def grant(user: int, amount: Decimal, key: str, reason: str, actor: str, dry_run: bool) -> None:
-    """Put credits into a user's wallet; a negative number takes them out."""
-    millicredits = int(amount * 1000)
-    if millicredits == 0 or millicredits != amount * 1000:
-        raise click.BadParameter("credits, with at most three decimals, and not zero")
+def grant(user: int, millicredits: int, key: str, reason: str, actor: str, dry_run: bool) -> None:
+    """Put credits into a user's wallet; a negative number takes them out, and stands last: -- -5"""
 
     async def write(database: Database) -> None:
         async with decided(database, dry_run=dry_run) as tx:

@@ -13,10 +13,12 @@ from kiebot.bootstrap import Stores, open_stores
 from kiebot.errors import Transient
 from kiebot.settings import load_settings
 from kiebot.storage.engine import close_engine, make_engine
+from kiebot.storage.migrate import HEAD, schema_version
 from kiebot.storage.transaction import Database, Transaction
 from kiebot.wakeups import Wakeup
 
 T = TypeVar("T")
+USER_ID = click.IntRange(1, 2**52 - 1)  # what Telegram gives to users
 
 
 class NoQueue:
@@ -32,8 +34,13 @@ class _NotMeant(Exception):
 
 @asynccontextmanager
 async def opened(stores: Stores, *, application: str) -> AsyncIterator[Database]:
+    """Raises: click.ClickException, when the schema is older than this version's, as a replica waits for it."""
     engine = make_engine(stores.database_url, pool_size=2, application=application)
     try:
+        version = await schema_version(engine)
+        if version is None or version < HEAD:
+            has = f"the database has schema {version}" if version else "the database has no schema"
+            raise click.ClickException(f"{has}, this version needs {HEAD}: run `kiebot migrate` first")
         yield Database(engine, NoQueue())
     finally:
         await close_engine(engine)

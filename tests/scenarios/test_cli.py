@@ -30,13 +30,39 @@ WEBHOOK = "http://127.0.0.1:9/telegram/webhook"  # nobody listens there
 # Schema and status
 
 
-async def test_migrate_makes_the_schema_once_and_may_be_repeated(world: World, kiebot: Run) -> None:
-    name = f"empty_{world.tg.bot.bot_id}"
+async def _empty_database(world: World, name: str) -> str:
     engine = world.engine.execution_options(isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
         await connection.exec_driver_sql(f"CREATE DATABASE {name} STRATEGY file_copy")
     base = world.engine.url.database or ""
-    url = world.database_url.replace(f"/{base}?", f"/{name}?")
+    return world.database_url.replace(f"/{base}?", f"/{name}?")
+
+
+async def test_a_command_that_needs_a_schema_names_the_one_that_makes_it(world: World, kiebot: Run) -> None:
+    url = await _empty_database(world, f"bare_{world.tg.bot.bot_id}")
+    for command in (
+        ("ledger", "verify"),
+        ("ledger", "balance", "77"),
+        ("ledger", "grant", "77", "5", "--key", "k", "--reason", "r"),
+        ("ledger", "margin"),
+        ("ledger", "reconcile"),
+        ("jobs", "list"),
+    ):
+        said = await kiebot(*command, DATABASE_URL=url)
+        assert (said.status, said.out) == (1, ""), command
+        assert (
+            said.error == f"Error: the database has no schema, this version needs {HEAD}: run `kiebot migrate` first\n"
+        )
+
+
+async def test_a_command_names_an_older_schema(world: World, kiebot: Run) -> None:
+    await world.execute("UPDATE alembic_version SET version_num = '0001'")
+    said = await kiebot("ledger", "verify")
+    assert (said.status, "has schema 0001, this version needs" in said.error) == (1, True)
+
+
+async def test_migrate_makes_the_schema_once_and_may_be_repeated(world: World, kiebot: Run) -> None:
+    url = await _empty_database(world, f"empty_{world.tg.bot.bot_id}")
     before = await kiebot("status", DATABASE_URL=url)
     assert before.status == 0
     assert "run `kiebot migrate`" in before.out
@@ -234,6 +260,24 @@ async def test_nobody_is_brought_below_zero_and_a_dry_run_says_so_too(world: Wor
     assert await world.available(77) == 0
     assert (await kiebot("ledger", "grant", "77", "0.0001", "--key", "k", "--reason", "r")).status == 2
     assert (await kiebot("ledger", "verify")).status == 0
+
+
+@pytest.mark.parametrize("amount", ["ten", "10,5", "NaN", "sNaN", "Infinity", "1e30", "0", "0.0001"])
+async def test_what_is_no_amount_of_credits_is_named_and_grants_nothing(world: World, kiebot: Run, amount: str) -> None:
+    said = await kiebot("ledger", "grant", "77", amount, "--key", "k", "--reason", "r")
+    assert (said.status, said.out, "credits such as 12.5" in said.error) == (2, "", True)
+    assert await world.available(77) == 0
+
+
+async def test_a_user_that_nobody_can_be_is_refused(kiebot: Run) -> None:
+    nobody = str(10**23)
+    for command in (
+        ("ledger", "grant", nobody, "5", "--key", "k", "--reason", "r"),
+        ("ledger", "balance", nobody),
+        ("jobs", "list", "--user", nobody),
+    ):
+        said = await kiebot(*command)
+        assert (said.status, "is not in the range" in said.error) == (2, True), command
 
 
 class NoQueue:
