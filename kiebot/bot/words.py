@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from kiebot.errors import Refused
+from kiebot.generation.catalog import model_by_id
 from kiebot.generation.model import Generation, State
 from kiebot.generation.pricing import credits_text, price_from
 from kiebot.generation.product import Model
@@ -96,6 +97,22 @@ def state_word(to: Translator, generation: Generation) -> str:
     if generation.failure == "cancelled":
         return to.t("taken back, not charged")
     return to.t(_STATES[generation.state])
+
+
+def work_line(to: Translator, generation: Generation) -> str:
+    """A work on one line: what became of it, and of the money."""
+    model = model_by_id(generation.model_id)
+    facts = {
+        "number": generation.number,
+        "title": model.title if model else generation.model_id,
+        "state": state_word(to, generation),
+    }
+    if generation.state is State.FAILED:
+        return to.t("No. {number} · {title} · {state}", **facts)
+    amount = credits(to, generation.quote.price_millicredits)
+    if generation.quote.is_maximum:
+        return to.t("No. {number} · {title} · {state} · up to {amount}", **facts, amount=amount)
+    return to.t("No. {number} · {title} · {state} · {amount}", **facts, amount=amount)
 
 
 def prompt_of(model: Model | None, generation: Generation) -> str:

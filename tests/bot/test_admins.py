@@ -316,6 +316,23 @@ async def test_the_card_of_a_user_shows_money_and_works_without_their_words(desk
     assert "I know no user 4444" in admin.screen.text
 
 
+async def test_a_failure_that_was_told_offers_no_delivery_and_one_that_waits_does(
+    desk: Desk, admin: StoredPhone
+) -> None:
+    boris = desk.phone(BORIS)
+    await boris.says("/start")
+    await boris.presses_word("n1:example")
+    await boris.presses_word(CREATE)
+    number = await desk.scalar("SELECT number FROM generations")
+    await boris.says("/cancel")
+    await boris.presses_word(f"c1:{number}")
+    for sent, offered in (("NULL", True), ("now()", False)):
+        await desk.execute(f"UPDATE outbox SET sent_at = {sent} WHERE generation_id IS NOT NULL")
+        await admin.says(f"/work {number}")
+        assert "taken back, not charged" in admin.screen.text
+        assert any((each.data or "").startswith("z5:d:") for each in admin.screen.buttons) is offered
+
+
 async def test_a_blocked_user_is_answered_once_starts_nothing_and_keeps_the_money(
     desk: Desk, admin: StoredPhone
 ) -> None:

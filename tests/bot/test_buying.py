@@ -9,7 +9,7 @@ import pytest
 from kiebot.bot.application import BotHandler
 from kiebot.bot.rendering import BotRenderer
 from kiebot.generation.catalog import model_by_id, model_by_slug
-from kiebot.generation.model import State
+from kiebot.generation.model import Quoted, State
 from kiebot.generation.tools import Limits
 from tests.bot.doubles import FakeTx
 from tests.bot.people import BOT_ID, SETTINGS, Phone, document, photo, video
@@ -293,6 +293,28 @@ async def test_cancel_clears_the_form_and_gives_a_waiting_work_back(anna: Phone)
     assert (await anna.tx.ledger.balance(anna.user_id)).available == 50_000
     await anna.says("/cancel")
     assert "nothing to cancel" in anna.screen.text
+
+
+@pytest.mark.parametrize(
+    ("state", "failure", "told"),
+    [
+        (State.FAILED, "cancelled", "taken back, not charged"),
+        (State.FAILED, "server", "failed, not charged"),
+        (State.SUCCEEDED, None, "ready · 1.6 credits"),
+    ],
+)
+async def test_an_old_button_to_take_back_says_what_became_of_work_and_money(
+    anna: Phone, state: State, failure: str | None, told: str
+) -> None:
+    await opens(anna, PICTURES, "a cat")
+    await anna.presses_word(CREATE)
+    (bought,) = anna.generations()
+    take_back = BotRenderer(SETTINGS).card(bought, {}).keyboard[0][0]
+    ended = dataclasses.replace(bought, state=state, failure=failure, quote=Quoted(800, 1600))
+    anna.tx.tables.generations[bought.id] = ended
+    await anna.presses(take_back)
+    assert "nothing to cancel" in anna.screen.text
+    assert told in anna.screen.text
 
 
 async def test_a_work_under_way_cannot_be_taken_back_and_the_user_hears_so(anna: Phone) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from kiebot.admin.model import Act, Action, AttemptLine, MessageLine, WorkLine
@@ -65,7 +66,7 @@ async def _show_work(unit: Unit, number: int) -> None:
         "\n".join(_attempt(unit, each) for each in attempts),
         "\n".join(_message(unit, each) for each in messages),
     ]
-    show(unit, "\n\n".join(filter(None, parts)), _ways(unit, found))
+    show(unit, "\n\n".join(filter(None, parts)), _ways(unit, found, messages))
 
 
 def _facts(unit: Unit, found: Generation) -> str:
@@ -106,10 +107,13 @@ def _message(unit: Unit, message: MessageLine) -> str:
     return f"{message.kind} · {became}"
 
 
-def _ways(unit: Unit, found: Generation) -> Keyboard:
+def _ways(unit: Unit, found: Generation, messages: Sequence[MessageLine]) -> Keyboard:
+    """A failure that was told has nothing to deliver again."""
     number = found.number
     user = unit.button(unit.t("👤 User"), f"z2:c:{found.user_id}", IN_PLACE)
     if found.state is State.SUBMITTING:
+        return ((user,),)
+    if found.state.is_final and found.state is not State.SUCCEEDED and all(each.sent_at for each in messages):
         return ((user,),)
     if found.state.is_final:
         return ((unit.button(unit.t("📥 Deliver again"), f"z5:d:{number}", IN_PLACE), user),)

@@ -6,7 +6,7 @@ from kiebot.bot.routing import command, pressed
 from kiebot.bot.screens import home_button
 from kiebot.bot.session import Session
 from kiebot.bot.unit import Unit
-from kiebot.bot.words import credits
+from kiebot.bot.words import credits, work_line
 from kiebot.delivery.ports import Button
 from kiebot.generation import service
 from kiebot.generation.catalog import model_by_id
@@ -18,10 +18,10 @@ async def cancel(unit: Unit) -> None:
     open_ones = await unit.tx.generations.open_of(unit.user.id)
     waiting = [each for each in open_ones if each.state is State.ACCEPTED]
     parts = [unit.t("The form is cleared.")] if cleared else []
-    if waiting:
-        parts.append(unit.t("These still wait. Take one back, and its credits return at once:"))
     if len(waiting) < len(open_ones):
         parts.append(_running(unit, len(open_ones) - len(waiting)))
+    if waiting:  # last: its buttons follow
+        parts.append(unit.t("These still wait. Take one back, and its credits return at once:"))
     rows = [(_take_back(unit, each),) for each in waiting]
     unit.say("\n\n".join(parts) or unit.t("There is nothing to cancel."), (*rows, (home_button(unit),)))
 
@@ -46,7 +46,7 @@ async def clear_desk(unit: Unit) -> bool:
 
 def _too_late(unit: Unit, found: Generation) -> str:
     if found.state.is_final:
-        return unit.t("No. {number} is already finished.", number=found.number)
+        return f"{unit.t('There is nothing to cancel.')}\n{work_line(unit.translator, found)}"
     return unit.t("No. {number} is already being made and cannot be taken back.", number=found.number)
 
 

@@ -6,7 +6,7 @@ from kiebot.bot.press import IN_PLACE
 from kiebot.bot.routing import command, pressed
 from kiebot.bot.screens import HISTORY, home_button, pairs
 from kiebot.bot.unit import Unit
-from kiebot.bot.words import credits, line, prompt_of, state_word
+from kiebot.bot.words import line, prompt_of, work_line
 from kiebot.delivery.outbox import Draft
 from kiebot.delivery.ports import Button, Keyboard
 from kiebot.generation.catalog import model_by_id
@@ -37,7 +37,7 @@ async def _show_page(unit: Unit, number: int) -> None:
         unit.say(unit.t("Nothing made yet."), ((home_button(unit),),), edit=unit.screen_id)
         return
     shown = found[:PER_PAGE]
-    text = "\n".join([unit.t("Your works, newest first:"), *(_line(unit, each) for each in shown)])
+    text = "\n".join([unit.t("Your works, newest first:"), *(work_line(unit.translator, each) for each in shown)])
     works = pairs([_work_button(unit, each) for each in shown])
     pager = _pager(unit, number, has_more=len(found) > PER_PAGE)
     unit.say(text, (*works, *pager, (home_button(unit),)), edit=unit.screen_id)
@@ -48,7 +48,7 @@ async def _show_work(unit: Unit, found: Generation | None) -> None:
         unit.say(unit.t("I do not find this work."), ((home_button(unit),),), edit=unit.screen_id)
         return
     words = line(prompt_of(model_by_id(found.model_id), found), _SHOWN_PROMPT)
-    parts = [_line(unit, found), f"{found.accepted_at:%d.%m.%Y}", words]
+    parts = [work_line(unit.translator, found), f"{found.accepted_at:%d.%m.%Y}", words]
     unit.say("\n\n".join(filter(None, parts)), _work_keyboard(unit, found), edit=unit.screen_id)
 
 
@@ -60,21 +60,6 @@ async def _send_again(unit: Unit, found: Generation | None) -> None:
         return
     payload = {"urls": list(found.result_urls), "text": found.result_text, "resent": True}
     unit.drafts.append(Draft(unit.chat_id, "result", payload, found.id, key=f"resend:{query.id}"))
-
-
-def _line(unit: Unit, found: Generation) -> str:
-    model = model_by_id(found.model_id)
-    facts = {
-        "number": found.number,
-        "title": model.title if model else found.model_id,
-        "state": state_word(unit.translator, found),
-    }
-    if found.state is State.FAILED:
-        return unit.t("No. {number} · {title} · {state}", **facts)
-    amount = credits(unit.translator, found.quote.price_millicredits)
-    if found.quote.is_maximum:
-        return unit.t("No. {number} · {title} · {state} · up to {amount}", **facts, amount=amount)
-    return unit.t("No. {number} · {title} · {state} · {amount}", **facts, amount=amount)
 
 
 def _work_button(unit: Unit, found: Generation) -> Button:
