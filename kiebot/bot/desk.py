@@ -65,6 +65,15 @@ async def show_current(unit: Unit, session: Session, *, note: str, edit: int | N
         await show_form(unit, session, model, note=note, edit=edit)
 
 
+async def show_begun(unit: Unit, *, note: str = "") -> None:
+    """The form that was begun, below everything else; the menu when there is none, or it has bought something."""
+    session = (await unit.load()).session
+    if session.form is None or session.is_done:
+        await show_home(unit, note=note)
+    else:
+        await show_current(unit, session, note=note)
+
+
 async def open_model(unit: Unit, model: Model, session: Session, *, edit: int | None = None) -> None:
     """Put a model's form onto the desk, with what was sent or filled in before and fits."""
     step = _with_pending(model, _carried(model, session), session)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kiebot.bot.press import button
-from kiebot.bot.screens import HOME
+from kiebot.bot.screens import FORM, HOME
 from kiebot.bot.words import credits
 from kiebot.delivery.ports import Keyboard, Say
 from kiebot.ledger.entries import Millicredits
@@ -29,7 +29,8 @@ class Receipts:
             available=credits(to, available),
         )
         why = to.t("Its invoice could not be used, so I counted by the Stars you paid.") if payment.problem else ""
-        return Say("\n\n".join(filter(None, (thanks, why))), _menu(to, payment.user_id))
+        go_on = (button(to.t("▶️ Go on"), FORM, payment.user_id),)  # to what the credits were bought for
+        return Say("\n\n".join(filter(None, (thanks, why))), (go_on, *_menu(to, payment.user_id)))
 
     def refunded(self, payment: Payment, refund: Refund, available: Millicredits) -> Say:
         to = translator(payment.language)

@@ -24,6 +24,7 @@ HOME, BALANCE, HISTORY, HELP, LANGUAGE, EXAMPLE = (
     "n1:example",
 )
 SETTINGS = "n1:settings"
+FORM = "n1:form"
 
 
 async def show_home(unit: Unit, *, note: str = "", edit: int | None = None, is_first: bool = False) -> None:

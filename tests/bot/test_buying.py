@@ -139,6 +139,22 @@ async def test_too_few_credits_are_told_with_price_and_balance_and_a_way_to_buy_
     assert len(poor.generations()) == 1
 
 
+async def test_a_receipt_leads_back_to_the_form_that_lacked_the_credits(anna: Phone) -> None:
+    await opens(anna, "veo-3-1", "a cat on an airship")
+    assert "more needed" in anna.screen.text
+    bought = {"currency": "XTR", "total_amount": 500, "invoice_payload": "x", "telegram_payment_charge_id": "c1"}
+    await anna.sends(successful_payment={**bought, "provider_payment_charge_id": ""})
+    assert "⭐ 500 paid" in anna.screen.text
+    receipt = anna.button("n1:form")
+    await anna.presses(receipt)
+    assert "a cat on an airship" in anna.screen.text
+    assert "more needed" not in anna.screen.text
+    await anna.presses_word(CREATE)
+    assert len(anna.generations()) == 1
+    await anna.presses(receipt)  # what it was for is bought: the menu
+    assert "What shall we make?" in anna.screen.text
+
+
 async def test_the_cap_of_open_works_is_told(handler: BotHandler) -> None:
     busy = Phone(BotHandler(dataclasses.replace(SETTINGS, limits=Limits(1, 1)), BOT_ID), FakeTx())
     await opens(busy, PICTURES, "one")

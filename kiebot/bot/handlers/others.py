@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from telegram.ext import filters
 
-from kiebot.bot.desk import show_current
+from kiebot.bot.desk import show_begun
 from kiebot.bot.routing import message, pressed
-from kiebot.bot.screens import home_button, show_home
+from kiebot.bot.screens import home_button
 from kiebot.bot.unit import Unit
 from kiebot.bot.words import line
 
@@ -22,12 +22,7 @@ async def unknown_kind(unit: Unit) -> None:
 
 async def old_press(unit: Unit) -> None:
     """A button of a version of this bot that knew other ones."""
-    note = unit.t("That screen is old; this is where you are:")
-    session = (await unit.load()).session
-    if session.form is None or session.is_done:
-        await show_home(unit, note=note)
-    else:
-        await show_current(unit, session, note=note)
+    await show_begun(unit, note=unit.t("That screen is old; this is where you are:"))
 
 
 _SILENT = filters.StatusUpdate.ALL | filters.SUCCESSFUL_PAYMENT

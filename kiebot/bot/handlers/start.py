@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kiebot.bot.desk import open_model
+from kiebot.bot.desk import open_model, show_begun
 from kiebot.bot.handlers.topup import TOP_UP_LINK, show_packages
 from kiebot.bot.routing import command, pressed
-from kiebot.bot.screens import show_home
+from kiebot.bot.screens import FORM, show_home
 from kiebot.bot.session import Session
 from kiebot.bot.unit import Unit
 from kiebot.generation.catalog import model_by_slug, models_of
@@ -37,6 +37,11 @@ async def home(unit: Unit) -> None:
     await show_home(unit, edit=unit.screen_id)
 
 
+async def go_on(unit: Unit) -> None:
+    """From a receipt back to the form that lacked the credits."""
+    await show_begun(unit)
+
+
 async def example(unit: Unit) -> None:
     """A form that is ready to go, so that a first picture is one tap away."""
     kept = await unit.load()
@@ -52,4 +57,9 @@ async def _cheapest(unit: Unit) -> Model:
     return min(on_sale, key=lambda model: price_from(model, 1).price_millicredits)
 
 
-ROUTES = (command("start", start), pressed("n1:home", home), pressed("n1:example", example))
+ROUTES = (
+    command("start", start),
+    pressed("n1:home", home),
+    pressed(FORM, go_on),
+    pressed("n1:example", example),
+)
