@@ -326,7 +326,7 @@ async def test_a_wrong_content_type_does_not_matter(bench: Bench) -> None:
 
 
 async def test_a_result_that_its_host_forbids_is_read_under_the_address_that_kie_signs(bench: Bench) -> None:
-    given = {**PICTURE, "prompt": "a cat [[sim:result=private]]"}
+    given: dict[str, object] = {**PICTURE, "prompt": "a cat [[sim:result=private]]"}
     url = (await bench.ends(await bench.submits(given=given))).urls[0]
     assert (await bench.results.probe(url)).kind == "image"
     await bench.results.read_through(url, max_bytes=10_000_000)

@@ -28,8 +28,8 @@ ResultMode = Literal[
     "html",
     "reset",
 ]
-"""How a result file is served. dead: 404 for ever; late: 404 for the first seconds; private: 403, but for a signed link;
-endless: no end, no length."""
+"""How a result file is served. dead: 404 for ever; late: 404 for the first seconds; private: 403, except under a signed
+link; endless: no end, no length."""
 
 CallbackMode = Literal[
     "missing",
