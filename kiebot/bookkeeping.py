@@ -1,7 +1,7 @@
 """Once a day the holder of the lease lays our books beside those of others: payments taken, credits that KIE used.
 
-It only tells: what is to be booked, and what was sold by another program with the same bot, an operator decides
-(`kiebot ledger reconcile`).
+It only tells: what is to be booked an operator decides (`kiebot ledger reconcile`). What another program sold with the
+same bot, before anybody came to this one, is left alone.
 """
 
 from __future__ import annotations

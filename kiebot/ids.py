@@ -28,6 +28,9 @@ def settlement_key(generation_id: uuid.UUID) -> str:
     return f"settle:{generation_id}"
 
 
+GIVEN_BY_THE_BOT = ("welcome:", "daily:", "admin:")  # keys of grants that begin so: no operator's key may
+
+
 def welcome_key(user_id: int) -> str:
     return f"welcome:{user_id}"
 

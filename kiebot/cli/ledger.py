@@ -19,7 +19,7 @@ from kiebot.cli.opened import USER_ID, decided, with_database
 from kiebot.cli.payments import reconcile, refund
 from kiebot.errors import KeyReused, Refused
 from kiebot.generation.pricing import credits_text
-from kiebot.ids import wallet_of
+from kiebot.ids import GIVEN_BY_THE_BOT, wallet_of
 from kiebot.settings import load_settings
 from kiebot.storage.transaction import Database
 from kiebot.storage.verify import INVARIANTS, verify
@@ -82,10 +82,17 @@ def balance(user: int) -> None:
     _opened(read)
 
 
+def _own_key(_context: click.Context, _option: click.Parameter, key: str) -> str:
+    """The bot's own gifts have keys too: whoever used up one of those would keep a user from theirs."""
+    if key.startswith(GIVEN_BY_THE_BOT):
+        raise click.BadParameter(f"{key!r} is a key of the bot's own gifts: take another one")
+    return key
+
+
 @ledger.command()
 @click.argument("user", type=USER_ID)
 @click.argument("millicredits", metavar="CREDITS", type=_millicredits)
-@click.option("--key", required=True, help="names this grant: the same key never counts twice")
+@click.option("--key", required=True, callback=_own_key, help="names this grant: the same key never counts twice")
 @click.option("--reason", required=True, help="kept in the books")
 @click.option("--actor", default=getpass.getuser, help="who does it; default: the system's user")
 @click.option("--dry-run", is_flag=True, help="say what would happen, write nothing")

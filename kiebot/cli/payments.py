@@ -71,7 +71,11 @@ def refund(charge_id: str, reason: str, actor: str, dry_run: bool) -> None:
 
 @click.command()
 @click.option("--apply", "is_meant", is_flag=True, help="book what was paid, or paid back, and never seen here")
-@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="leave alone what is older (a day, UTC)")
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="leave alone what is older (a day, UTC); default: before the first user came",
+)
 @click.option(
     "--fresh", type=float, default=TOO_FRESH_S, show_default=True, help="seconds in which an update may be on its way"
 )

@@ -14,6 +14,7 @@ from kiebot.payments import invoice
 from kiebot.payments.model import STARS, STARS_CURRENCY, Payment
 from kiebot.payments.packages import credits_for
 from kiebot.payments.ports import Words
+from kiebot.payments.refunds import ALARM, book_refund_made_elsewhere
 from kiebot.store import Tx
 
 log = structlog.get_logger()
@@ -49,7 +50,8 @@ async def credit(tx: Tx, payment: Payment, words: Words) -> Draft | None:
     """Row, posting and receipt, in the caller's transaction. None: this charge was booked before, or is put aside.
 
     A charge id that comes again with another payer or amount is nobody's retry: it is put aside with an alarm, and no
-    credits move. So is a payment that bought nothing.
+    credits move. So is a payment that bought nothing. One that was paid back already is booked with its refund, and the
+    payer hears of that alone.
     """
     if not payment.credits:
         await _alarm(tx, payment, payment.problem)
@@ -67,6 +69,9 @@ async def credit(tx: Tx, payment: Payment, words: Words) -> Draft | None:
         await _alarm(tx, payment, payment.problem)
     METRICS.payments.labels(provider=payment.provider, outcome="credited").inc()
     log.info("payment.credited", charge_id=payment.charge_id, user_id=payment.user_id, amount=payment.amount)
+    if await tx.audit.tells(ALARM, payment.charge_id):  # a letter, revived too late
+        await book_refund_made_elsewhere(tx, payment.charge_id, words, provider=payment.provider)
+        return None
     balance = await tx.ledger.balance(payment.user_id)
     said = words.credited(payment, balance.available)
     return Draft(

@@ -14,6 +14,7 @@ from kiebot.payments.ports import PaymentProvider, Words
 from kiebot.payments.refunds import book_refund_made_elsewhere
 from kiebot.store import Store
 
+_CLOCKS_DIFFER = timedelta(hours=1)
 TOO_FRESH_S = 60.0  # its update may still be on its way
 
 
@@ -66,10 +67,14 @@ class Reconciliation:
     async def run(self, *, apply: bool, fresh_s: float = TOO_FRESH_S, since: datetime | None = None) -> Report:
         """Compare. `apply`: book what was paid, or paid back, and never seen; other differences are only told.
 
-        `since`: leave alone what is older, such as the payments of another program that had this bot before.
+        `since`: leave alone what is older, such as the payments of another program that had this bot before; default:
+        the moment in which the first person came to this one.
         """
         async with self._store.transaction() as tx:  # ours first: what comes meanwhile can only be new there
             ours = {each.payment.charge_id: each for each in await tx.payments.all_of(self._provider.name)}
+            first = await tx.users.first_came()
+        if since is None and first is not None:
+            since = first - _CLOCKS_DIFFER
         every = [line async for line in self._provider.statement()]
         lines = [line for line in every if since is None or line.at >= since]
         report = Report()

@@ -23,6 +23,7 @@ log = structlog.get_logger()
 
 CALL_WITHIN_S = 60.0  # how long a try is left alone before another replica may ask as well
 LONGEST_PAUSE_S = 600.0
+ALARM = "refund.alarm"
 
 
 async def request_refund(tx: Tx, charge_id: str, *, actor: str, reason: str, provider: str = STARS) -> Refund:
@@ -52,8 +53,8 @@ async def book_refund_made_elsewhere(
     payment = await tx.payments.get(provider, charge_id)
     if payment is None:
         METRICS.refunds.labels(outcome="unknown_payment").inc()
-        log.error("refund.alarm", charge_id=charge_id, why="unknown_payment", advice="kiebot ledger reconcile")
-        await tx.audit.note(actor, "refund.alarm", charge_id, {"why": "unknown_payment"})
+        log.error(ALARM, charge_id=charge_id, why="unknown_payment", advice="kiebot ledger reconcile")
+        await tx.audit.note(actor, ALARM, charge_id, {"why": "unknown_payment"})
         return None
     refund = await tx.payments.standing_refund(provider, charge_id)
     if refund is None:
@@ -103,7 +104,7 @@ class Refunds:
         await _finish(tx, payment, refund.id, self._words)
 
     async def _later(self, refund: Refund, error: Exception, tx: Tx) -> None:
-        pause_s = min(max(getattr(error, "retry_after_s", 0.0), 2.0**refund.tries), LONGEST_PAUSE_S)
+        pause_s = min(max(getattr(error, "retry_after_s", 0.0), 2.0 ** min(refund.tries, 20)), LONGEST_PAUSE_S)
         METRICS.refunds.labels(outcome="later").inc()
         log.warning("refund.later", refund_id=refund.id, tries=refund.tries, why=str(error))
         await tx.payments.defer_refund(refund.id, pause_s, str(error))

@@ -14,6 +14,7 @@ from kiebot.ledger.entries import Millicredits
 _ADD = text("""
     INSERT INTO audit (actor, action, subject, facts) VALUES (:actor, :action, :subject, CAST(:facts AS jsonb))
 """)
+_TELLS = text("SELECT EXISTS (SELECT FROM audit WHERE action = :action AND subject = :subject)")
 _LATEST = text("""
     SELECT id, actor, action, subject, facts, at FROM audit ORDER BY id DESC LIMIT :most OFFSET :skip
 """)
@@ -55,6 +56,9 @@ class AuditRepository:
     async def latest(self, *, most: int, skip: int = 0) -> list[AuditLine]:
         rows = await self._connection.execute(_LATEST, {"most": most, "skip": skip})
         return [AuditLine(*row) for row in rows]
+
+    async def tells(self, action: str, subject: str) -> bool:
+        return bool(await self._connection.scalar(_TELLS, {"action": action, "subject": subject}))
 
     async def granted_today(self, actor: str) -> Millicredits:
         """What this actor has given away within 24 hours. Others of the same actor wait until this transaction ends."""

@@ -428,6 +428,7 @@ audit = Table(
     _at("at", now=True),
 )
 Index("ix_audit_actor", audit.c.actor, audit.c.at)
+Index("ix_audit_subject", audit.c.subject)
 
 confirmations = Table(  # an act that an admin was asked about: done once, by that admin, before it expires
     "confirmations",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,6 +26,7 @@ _BLOCKED = text("UPDATE users SET blocked_bot_at = now() WHERE id = :id")
 _FIND = text("""
     SELECT id, first_name, language, created_at, seen_at, blocked_bot_at, banned_at FROM users WHERE id = :id
 """)
+_FIRST = text("SELECT min(created_at) FROM users")
 _BAN = text("UPDATE users SET banned_at = now() WHERE id = :id AND banned_at IS NULL RETURNING id")
 _UNBAN = text("UPDATE users SET banned_at = NULL WHERE id = :id AND banned_at IS NOT NULL RETURNING id")
 _LOAD = text("SELECT version, state, message_id FROM drafts WHERE user_id = :user_id AND chat_id = :chat_id")
@@ -64,6 +66,11 @@ class UserRepository:
 
     async def blocked_bot(self, user_id: int) -> None:
         await self._connection.execute(_BLOCKED, {"id": user_id})
+
+    async def first_came(self) -> datetime | None:
+        """When the first person of all came: before that nothing was sold here. None: nobody came yet."""
+        first: datetime | None = await self._connection.scalar(_FIRST)
+        return first
 
     async def find(self, user_id: int) -> Person | None:
         row = (await self._connection.execute(_FIND, {"id": user_id})).one_or_none()

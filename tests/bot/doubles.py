@@ -79,6 +79,9 @@ class FakeAudit:
     async def add(self, actor: str, act: Act) -> None:
         raise NotKept
 
+    async def tells(self, action: str, subject: str) -> bool:
+        raise NotKept
+
     async def note(self, actor: str, action: str, subject: str, facts: Mapping[str, object]) -> None:
         self._tx.tables.notes.append((action, {"subject": subject, **facts}))
 
@@ -178,6 +181,9 @@ class FakeUsers:
         raise NotKept
 
     async def unban(self, user_id: int) -> bool:
+        raise NotKept
+
+    async def first_came(self) -> datetime | None:
         raise NotKept
 
 

@@ -93,6 +93,7 @@ async def test_a_replica_that_does_not_know_a_provider_leaves_its_refund_to_othe
 
 async def test_what_its_books_have_and_ours_lack_is_booked_by_its_own_price(shop: Shop, cards: Cards) -> None:
     cards.lines.append(a_payment("ch_2"))
+    await shop.execute("UPDATE users SET created_at = now() - interval '10 years'")
     report = await Reconciliation(shop.database, cards, Receipts(), SystemClock()).run(apply=True)
     assert (report.payments, len(report.differences), report.is_clean) == (2, 1, True)
     async with shop.database.transaction() as tx:

@@ -138,6 +138,33 @@ async def test_the_news_of_a_refund_nobody_knows_the_payment_of_is_an_alarm(shop
     assert await shop.column("SELECT facts->>'why' FROM audit") == ["unknown_payment"]
 
 
+async def test_a_payment_whose_news_is_handled_after_its_refund_leaves_nobody_with_credits_and_stars(
+    shop: Shop, anna: SimUser
+) -> None:
+    """Its update was given up as a dead letter, and revived after Telegram had paid back."""
+    payment = await shop.is_paid(anna, await shop.bill(anna))
+    (news,) = [update for update in await shop.fetches() if b"successful_payment" in update.payload]
+    await shop.stars.pay_back(anna.user_id, charge(payment))
+    await shop.works_off()
+    await shop.handles(news.payload)
+    assert await shop.available(anna) == 0
+    assert await shop.account("provider:stars") == 0
+    assert await shop.column("SELECT state FROM refunds") == ["done"]
+    assert await shop.column("SELECT count(*) FROM outbox WHERE key LIKE 'receipt:%'") == [0]
+    assert await shop.column("SELECT count(*) FROM outbox WHERE key LIKE 'refunded:%'") == [1]
+    await shop.books_are_right()
+
+
+async def test_a_refund_that_was_tried_a_thousand_times_is_still_tried(shop: Shop, anna: SimUser) -> None:
+    payment = await shop.sells(anna)
+    shop.sim.faults.cuts_before("refundStarPayment")
+    refund = await shop.refunds.refund(charge(payment), "operator", "away")
+    await shop.execute("UPDATE refunds SET tries = 1500, next_at = now()")
+    shop.sim.faults.cuts_before("refundStarPayment")
+    await shop.refunds.advance(refund.id, is_urgent=True)
+    assert await shop.column("SELECT next_at <= now() + interval '11 minutes' AND tries > 1500 FROM refunds") == [True]
+
+
 async def test_a_crash_between_intent_and_call_keeps_the_credits_aside_until_a_sweeper_goes_on(
     shop: Shop, anna: SimUser
 ) -> None:

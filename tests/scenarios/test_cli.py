@@ -269,6 +269,14 @@ async def test_what_is_no_amount_of_credits_is_named_and_grants_nothing(world: W
     assert await world.available(77) == 0
 
 
+@pytest.mark.parametrize("key", ["welcome:77", "daily:77:2030-01-01", "admin:x"])
+async def test_a_key_of_the_bots_own_gifts_is_refused(world: World, kiebot: Run, key: str) -> None:
+    """Used up by an operator, with another amount, it would keep that user's gift, and the user, out for ever."""
+    said = await kiebot("ledger", "grant", "77", "5", "--key", key, "--reason", "r")
+    assert (said.status, said.out, "take another one" in said.error) == (2, "", True)
+    assert await world.available(77) == 0
+
+
 async def test_a_user_that_nobody_can_be_is_refused(kiebot: Run) -> None:
     nobody = str(10**23)
     for command in (
