@@ -148,4 +148,4 @@ async def test_a_deleted_card_comes_back_when_the_provider_sends_a_work_back_aft
     await office.rig.engine.advance(work.id)
     assert (await office.rig.read(work.id)).state is State.ACCEPTED
     await office.refresh(work.id)
-    assert "queue" in _card(office)
+    assert "trouble" in _card(office)
