@@ -112,6 +112,19 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """How hard a run was meant to be, at the least: a run that was easier proves less than it says.
+
+    checks: verifications of the ledger while works were under way.
+    """
+
+    works: int = 0
+    kills: int = 0
+    storms: int = 0
+    checks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything the promises are asked of. `revenue`: what the shop's account holds."""
 
@@ -128,6 +141,7 @@ class Evidence:
     unfinished: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
     repeated: int = 0
+    asked: Asked = Asked()
 
     def tasks_of(self, work: Work) -> list[Task]:
         """Oldest attempt first."""

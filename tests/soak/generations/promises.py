@@ -177,6 +177,19 @@ def books_right(evidence: Evidence) -> Verdict:
     return _verdict("the ledger balances, at every moment it was verified", wrong)
 
 
+def hard_enough(evidence: Evidence) -> Verdict:
+    asked = evidence.asked
+    under_way = sum(check.is_open > 0 for check in evidence.checks)
+    happened = {
+        "works bought": (len(evidence.works), asked.works),
+        "kills": (len(evidence.kills), asked.kills),
+        "storms": (sum(evidence.storms.values()), asked.storms),
+        "verifications with works under way": (under_way, asked.checks),
+    }
+    wrong = [f"{found} {what}, {least} were asked for" for what, (found, least) in happened.items() if found < least]
+    return _verdict("the run was as hard as it was meant to be", wrong)
+
+
 def came_to_rest(evidence: Evidence) -> Verdict:
     return _verdict("everybody could buy, and everything came to rest", [*evidence.trouble, *evidence.unfinished])
 
@@ -194,6 +207,7 @@ _CHECKS: tuple[Callable[[Evidence], Verdict], ...] = (
     good_results_sold,
     losses_listed,
     books_right,
+    hard_enough,
     came_to_rest,
 )
 

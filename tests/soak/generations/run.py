@@ -21,7 +21,7 @@ from tests.scenarios.world import World, open_world
 from tests.soak.generations.aim import Aim
 from tests.soak.generations.collect import collect, last_end
 from tests.soak.generations.crowd import gather, live
-from tests.soak.generations.evidence import Evidence
+from tests.soak.generations.evidence import Asked, Evidence
 from tests.soak.generations.promises import judge
 from tests.soak.generations.weather import PLENTY, QUICK_STORMS, STORMS, Weather
 
@@ -57,6 +57,12 @@ class Options:
     rest_s: float = 420.0
     mutant: str | None = None
     log: Path | None = None
+
+    @property
+    def asked(self) -> Asked:
+        """Chance may take some of the kills and checks."""
+        kills = int(self.within_s / self.kill_every_s / 2)
+        return Asked(self.works, kills, len(_storms(self)), self.checks * 5 // 6)
 
     @property
     def is_small(self) -> bool:
@@ -97,6 +103,7 @@ async def soak(
         checks=tuple(weather.checks),
         kills=tuple(weather.kills),
         storms=dict(weather.storms),
+        asked=options.asked,
         trouble=(*found.trouble, *weather.trouble),
     )
     return evidence, judge(evidence)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.soak.generations.evidence import Attempt, Check, Create, Evidence, Task, Wallet, Wish, Work
+from tests.soak.generations.evidence import Asked, Attempt, Check, Create, Evidence, Task, Wallet, Wish, Work
 from tests.soak.generations.promises import judge
 from tests.soak.generations.table import table
 
@@ -108,6 +108,11 @@ BREAKS: dict[str, tuple[str, Change]] = {
     "a bill that nobody paid": ("listed as a loss", _lost(attempts=(Attempt("a2", 1, "adopted", False),))),
     "a ledger broken in between": ("ledger balances", lambda e: replace(e, checks=(Check(3.0, 2, ("it",)),))),
     "money that went nowhere": ("ledger balances", lambda e: replace(e, revenue=0)),
+    "a run in which too little happened": (
+        "as hard as it was meant",
+        lambda e: replace(e, asked=Asked(works=2, kills=3, checks=1)),
+    ),
+    "a ledger that was seldom verified": ("as hard as it was meant", lambda e: replace(e, asked=Asked(checks=2))),
     "what did not come to rest": ("came to rest", lambda e: replace(e, unfinished=("1 updates",))),
 }
 
