@@ -132,9 +132,10 @@ def _with_facts(after: Generation, before: Generation, event: Event) -> Generati
         case Broke(reason, detail):
             if after.state is not State.ACCEPTED:
                 return replace(after, failure=reason, detail=detail)
+            after = replace(after, failure=None, detail=detail, polls=0)  # those of a wait for a slot come next
             if reason == "capacity":  # the provider's crowd is no fault of the task: counted apart
-                return replace(after, failure=None, detail=detail, busies=before.busies + 1)
-            return replace(after, failure=None, detail=detail, retakes=before.retakes + 1)
+                return replace(after, busies=before.busies + 1)
+            return replace(after, retakes=before.retakes + 1)
     return after
 
 
@@ -198,11 +199,11 @@ async def _tell_onlookers(tx: Tx, before: Generation, after: Generation) -> None
         version = await tx.cards.want(after.id, after.chat_id)
         tx.wakeups.append(RefreshCard(after.id, version))
     if before.holds_slot and not after.holds_slot:
-        await wake_next(tx, after.user_id)
+        await wake_next(tx, after)
 
 
-async def wake_next(tx: Tx, user_id: int) -> None:
-    """A slot of theirs came free, in this transaction."""
-    waiting = await tx.generations.hurry_next_of(user_id)
+async def wake_next(tx: Tx, generation: Generation) -> None:
+    """A running slot of its user's is free, and it has no use for it: another one that waits for one may."""
+    waiting = await tx.generations.hurry_next_of(generation.user_id, but=generation.id)
     if waiting is not None:
         tx.wakeups.append(Advance(*waiting))

@@ -50,9 +50,7 @@ class Submitter:
         if model is None:
             await self._apply(generation, claim, Broke("model_gone"))
             return
-        wait_s, is_for_slot = await self._reason_to_wait(generation)
-        if wait_s > 0:
-            await self._later(generation, claim, wait_s, polled=is_for_slot)  # counted: it asks ever more seldom
+        if not await self._may_go_on(generation, claim):
             return
         try:
             urls = await uploaded(self._tools, generation, model)
@@ -88,33 +86,40 @@ class Submitter:
                 return max(wait_s - EARLY_S, wait_s / 2)
             await self._tools.clock.sleep(wait_s)
 
-    async def _reason_to_wait(self, generation: Generation) -> tuple[float, bool]:
-        """The seconds until it is worth asking again, 0 for none, and whether it is a slot that is waited for. Takes
-        one of the user's running slots."""
+    async def _may_go_on(self, generation: Generation, claim: Claim) -> bool:
+        """Takes one of the user's running slots. False: it waits, and the wait is written in the transaction that saw
+        the reason, so that whoever removes the reason finds it waiting."""
         async with self._tools.store.transaction() as tx:
             if await tx.switches.is_held_back(generation.model_id):
                 if generation.holds_slot:
                     await self._leave_slot(tx, generation)
-                return self._off_wait_s(), False
+                await look_later(tx, generation, claim, self._off_wait_s())
+                return False
             if not generation.holds_slot and not await self._take_slot(tx, generation):
-                return min(SLOT_WAIT_S * 2.0 ** min(generation.polls, 20), MAX_SLOT_WAIT_S), True
-        return 0.0, False
+                wait_s = min(SLOT_WAIT_S * 2.0 ** min(generation.polls, 20), MAX_SLOT_WAIT_S)
+                await look_later(tx, generation, claim, wait_s, polled=True)  # counted: it asks ever more seldom
+                return False
+        return True
 
     async def _take_slot(self, tx: Tx, generation: Generation) -> bool:
-        """Generation row first, then the wallet: the order every other writer keeps."""
+        """Generation row first, then the wallet: the order every other writer keeps. Slots that came free together
+        woke the same work perhaps: who takes one and leaves another wakes the next."""
         if not await tx.generations.mark_slot(generation.id):
             return False  # cancelled in the meantime
-        if await tx.ledger.take_slot(generation.user_id, most=self._tools.limits.running):
-            return True
-        await tx.generations.unmark_slot(generation.id)
-        return False
+        most = self._tools.limits.running
+        running = await tx.ledger.take_slot(generation.user_id, most=most)
+        if running is None:
+            await tx.generations.unmark_slot(generation.id)
+        elif running < most:
+            await wake_next(tx, generation)
+        return running is not None
 
     async def _leave_slot(self, tx: Tx, generation: Generation) -> None:
         """For the user's works of other models. The same order of locks."""
         if (await tx.generations.lock(generation.id)).holds_slot:
             await tx.generations.unmark_slot(generation.id)
             await tx.ledger.give_slot(generation.user_id)
-            await wake_next(tx, generation.user_id)
+            await wake_next(tx, generation)
 
     async def _upload_failed(self, generation: Generation, claim: Claim, error: Transient) -> None:
         """Uploads may be repeated, but not for ever: the user waits. A stopped account refuses them too."""
@@ -297,11 +302,9 @@ class Submitter:
         _log_step(applied.generation, event)
         return applied.generation
 
-    async def _later(
-        self, generation: Generation, claim: Claim, wait_s: float, *, polled: bool = False, setback: bool = False
-    ) -> None:
+    async def _later(self, generation: Generation, claim: Claim, wait_s: float, *, setback: bool = False) -> None:
         async with self._tools.store.transaction() as tx:
-            await look_later(tx, generation, claim, wait_s, polled=polled, setback=setback)
+            await look_later(tx, generation, claim, wait_s, setback=setback)
 
 
 def _leave(probes: Sequence[str]) -> Also | None:

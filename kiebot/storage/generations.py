@@ -94,17 +94,18 @@ _MARK_SLOT = text("""
     WHERE id = :id AND state = 'accepted' AND NOT holds_running_slot RETURNING user_id
 """)
 _UNMARK_SLOT = text("UPDATE generations SET holds_running_slot = false WHERE id = :id")
-# SKIP LOCKED: whoever holds that row now will see to it; waiting for it here could wait in a circle. What was submitted
-# before waits because the provider said so, not for a slot: two of them would wake each other without a pause. Whose
-# model is off has no use for one.
+# SKIP LOCKED: whoever holds that row now has yet to look at the wallet, and waits for us there; to wait for it here
+# could be a circle. What was submitted before and has not asked for a slot since (polls) waits because the provider
+# said so: two of them would wake each other without a pause. A model that is off leaves the slot to another one's work.
 _HURRY_NEXT = text("""
-    UPDATE generations SET due_at = now(), revision = revision + 1 WHERE id = (
+    UPDATE generations SET due_at = least(due_at, now()), revision = revision + 1 WHERE id = (
         SELECT id FROM generations g
-        WHERE user_id = :user_id AND state = 'accepted' AND finished_at IS NULL AND NOT holds_running_slot
-            AND attempt_no = 0 AND NOT EXISTS (
-                SELECT FROM model_switches s
-                WHERE s.model_id IN (:everything, g.model_id) AND (s.until IS NULL OR s.until > now()))
-        ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED
+        WHERE user_id = :user_id AND id <> :but AND state = 'accepted' AND finished_at IS NULL
+            AND NOT holds_running_slot AND (attempt_no = 0 OR polls > 0)
+        ORDER BY EXISTS (
+            SELECT 1 FROM model_switches s
+            WHERE s.model_id IN (g.model_id, :everything) AND (s.until IS NULL OR s.until > now())
+        ), number LIMIT 1 FOR UPDATE OF g SKIP LOCKED
     ) RETURNING id, revision
 """)
 _MODEL_OFF = text("SELECT 1 FROM model_switches WHERE model_id = :id AND (until IS NULL OR until > now())")
@@ -278,12 +279,11 @@ class GenerationRepository:
     async def unmark_slot(self, generation_id: UUID) -> None:
         await self._connection.execute(_UNMARK_SLOT, {"id": generation_id})
 
-    async def hurry_next_of(self, user_id: int) -> tuple[UUID, int] | None:
-        """Of the user's generations that wait for their first slot, the oldest whose model is on is due now: its id and
-        new revision. Call it with the user's wallet locked, else one that just asks for a slot in vain is missed."""
-        row = (
-            await self._connection.execute(_HURRY_NEXT, {"user_id": user_id, "everything": EVERYTHING})
-        ).one_or_none()
+    async def hurry_next_of(self, user_id: int, *, but: UUID) -> tuple[UUID, int] | None:
+        """The user's oldest other generation that waits for a slot is due now: its id and new revision. To be called
+        by who has changed the wallet's count of them in this transaction."""
+        facts = {"user_id": user_id, "but": but, "everything": EVERYTHING}
+        row = (await self._connection.execute(_HURRY_NEXT, facts)).one_or_none()
         return None if row is None else (row.id, row.revision)
 
     async def model_is_off(self, model_id: str) -> bool:

@@ -98,8 +98,12 @@ _SETTLE = text("""
     ON CONFLICT (generation_id) DO NOTHING RETURNING generation_id
 """)
 _SETTLED = text("SELECT amount FROM settlements WHERE generation_id = :generation_id")
-_TAKE_SLOT = text("UPDATE accounts SET running = running + 1 WHERE key = :key AND running < :most RETURNING running")
-_LOCK_SLOTS = text("SELECT FROM accounts WHERE key = :key FOR UPDATE")
+# Locked before it is looked at: a slot that another transaction is just giving back is waited for.
+_TAKE_SLOT = text("""
+    WITH wallet AS (SELECT key, running FROM accounts WHERE key = :key FOR UPDATE)
+    UPDATE accounts SET running = wallet.running + 1 FROM wallet
+    WHERE accounts.key = wallet.key AND wallet.running < :most RETURNING accounts.running
+""")
 _GIVE_SLOT = text("UPDATE accounts SET running = running - 1 WHERE key = :key")
 
 
@@ -262,16 +266,11 @@ class LedgerRepository:
         amount: int | None = await self._connection.scalar(_SETTLED, {"generation_id": generation_id})
         return amount
 
-    async def take_slot(self, user_id: int, *, most: int) -> bool:
-        """One more running generation for this user, unless the cap is reached.
-
-        A no holds whoever gives a slot back until this transaction ends: only then does it look for who waits.
-        """
-        facts = {"key": wallet_of(user_id), "most": most}
-        if await self._connection.scalar(_TAKE_SLOT, facts) is not None:
-            return True
-        await self._connection.execute(_LOCK_SLOTS, {"key": facts["key"]})
-        return await self._connection.scalar(_TAKE_SLOT, facts) is not None
+    async def take_slot(self, user_id: int, *, most: int) -> int | None:
+        """One more running generation for this user: how many they are now. None: the cap is reached, and until the
+        transaction ends no slot comes free."""
+        running: int | None = await self._connection.scalar(_TAKE_SLOT, {"key": wallet_of(user_id), "most": most})
+        return running
 
     async def give_slot(self, user_id: int) -> None:
         await self._connection.execute(_GIVE_SLOT, {"key": wallet_of(user_id)})

@@ -92,8 +92,8 @@ class FakeGenerations:
         self._rows[generation_id] = replace(row, revision=row.revision + 1)
         return Deferred(row.revision + 1, due_in_s)
 
-    async def hurry_next_of(self, user_id: int) -> tuple[UUID, int] | None:
-        waiting = next((g for g in await self.open_of(user_id) if g.state == State.ACCEPTED), None)
+    async def hurry_next_of(self, user_id: int, *, but: UUID) -> tuple[UUID, int] | None:
+        waiting = next((g for g in await self.open_of(user_id) if g.state == State.ACCEPTED and g.id != but), None)
         return None if waiting is None else (waiting.id, waiting.revision)
 
     async def history(self, user_id: int, *, most: int, skip: int = 0) -> list[Generation]:
@@ -256,7 +256,7 @@ class FakeLedger:
     async def settled(self, generation_id: UUID) -> Millicredits | None:
         raise NotKept
 
-    async def take_slot(self, user_id: int, *, most: int) -> bool:
+    async def take_slot(self, user_id: int, *, most: int) -> int | None:
         raise NotKept
 
     async def give_slot(self, user_id: int) -> None:

@@ -78,7 +78,7 @@ async def test_cancel_and_the_start_of_a_submit_do_not_deadlock(rig: Rig, monkey
         async with rig.database.transaction() as tx:
             return await cancel(tx, generation.id)
 
-    async def slow_take(self: LedgerRepository, user_id: int, *, most: int) -> bool:
+    async def slow_take(self: LedgerRepository, user_id: int, *, most: int) -> int | None:
         taken = await take_slot(self, user_id, most=most)
         presses.append(asyncio.create_task(user_cancels()))
         await asyncio.sleep(0.2)

@@ -1,17 +1,20 @@
-"""Only a few works of one user run at once: who waits for a slot is woken when one comes free, and never forgotten."""
+"""A user's running slots: whoever waits for one is told when it comes free, and nobody keeps one that is of no use."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 
+from kiebot.generation.effects import apply
+from kiebot.generation.machine import Broke
 from kiebot.generation.model import Generation, State
 from kiebot.generation.pace import Pace
-from kiebot.store import Tx
+from kiebot.generation.tools import Limits
 from tests.generation.conftest import ANNA, Rig, Unlimited
 
 OTHER = "google/nano-banana"
@@ -20,113 +23,150 @@ PICTURE = {"file_id": "AgAC1", "kind": "image", "mime": "image/png", "file_name"
 
 @pytest.fixture
 async def rig(rig: Rig) -> Rig:
-    """One slot a user; waits last as long as they do in earnest."""
-    await rig.grant(100)
-    rig.tools = replace(rig.tools, pace=Pace(scale=1.0), limits=replace(rig.tools.limits, running=1))
+    await rig.grant(1000)
+    rig.tools = replace(rig.tools, limits=Limits(running=2, open=20), pace=Pace(scale=1.0))
     return rig
 
 
-class Meanwhile(Unlimited):
-    """A budget of creates; while it is asked, somebody switches a model off."""
-
-    def __init__(self, rig: Rig, model_id: str) -> None:
-        super().__init__()
-        self._rig, self._model_id = rig, model_id
-
-    async def take(self, turn: str, since: datetime | None = None) -> float:
-        async with self._rig.database.transaction() as tx:
-            await tx.switches.turn_off(self._model_id, "tests", "admin")
-        return 0.0
+async def queue(rig: Rig, *model_ids: str) -> list[Generation]:
+    """Works that were each looked at once: the first ones run, the others wait for a slot, for minutes by now."""
+    works = [await rig.order(model_id) for model_id in model_ids]
+    for work in works:
+        await rig.engine.advance(work.id)
+    await put_off(rig, works)
+    return works
 
 
-async def due_in_s(rig: Rig, generation: Generation) -> float:
+async def put_off(rig: Rig, works: Sequence[Generation]) -> None:
+    async with rig.database.engine.begin() as connection:
+        later = "UPDATE generations SET due_at = now() + interval '10 minutes' WHERE id = ANY(:ids)"
+        await connection.execute(text(later), {"ids": [work.id for work in works]})
+
+
+async def ends(rig: Rig, work: Generation) -> None:
+    async with rig.database.transaction() as tx:
+        await apply(tx, work.id, Broke("server"))
+
+
+async def jobs_run(rig: Rig) -> None:
+    """All that is due, once more for what that made due."""
+    for _ in range(6):
+        due = text("SELECT id FROM generations WHERE state = 'accepted' AND due_at <= now() ORDER BY number")
+        async with rig.database.engine.connect() as connection:
+            ids = list(await connection.scalars(due))
+        for generation_id in ids:
+            await rig.engine.advance(generation_id)
+
+
+async def states(rig: Rig, works: Sequence[Generation]) -> list[str]:
+    return [(await rig.read(work.id)).state.value for work in works]
+
+
+async def due_in_s(rig: Rig, generation_id: UUID) -> float:
+    due = text("SELECT extract(epoch FROM due_at - now())::float8 FROM generations WHERE id = :id")
     async with rig.database.engine.connect() as connection:
-        query = text("SELECT extract(epoch FROM due_at - now())::float8 FROM generations WHERE id = :id")
-        return float(await connection.scalar(query, {"id": generation.id}) or 0.0)
+        return float(await connection.scalar(due, {"id": generation_id}) or 0.0)
 
 
-async def waiting(rig: Rig, model_id: str = "z-image") -> Generation:
-    """Asked for a slot in vain."""
-    work = await rig.order(model_id)
-    await rig.engine.advance(work.id)
-    found = await rig.read(work.id)
-    assert (found.state, found.holds_slot) == (State.ACCEPTED, False)
-    assert await due_in_s(rig, work) > 10
-    return found
+async def test_two_slots_that_come_free_before_anybody_looks_are_both_taken(rig: Rig) -> None:
+    """Works that were begun together end together, and the oldest one that waits is woken by both."""
+    first, second, third, fourth = await queue(rig, *["z-image"] * 4)
+    await ends(rig, first)
+    await ends(rig, second)
+    await jobs_run(rig)
+    assert await states(rig, [third, fourth]) == ["running"] * 2
 
 
-async def someone_waits_for_a_lock(rig: Rig) -> None:
-    async with rig.database.engine.connect() as watching, asyncio.timeout(20):
-        while not await watching.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
-            await asyncio.sleep(0.01)
+async def test_a_slot_that_comes_free_is_not_lost_on_a_model_that_is_off(rig: Rig) -> None:
+    first, _, stopped, able = await queue(rig, "z-image", "z-image", OTHER, "z-image")
+    async with rig.database.transaction() as tx:
+        await tx.switches.turn_off(OTHER, "too dear", "admin")
+    await ends(rig, first)
+    await jobs_run(rig)
+    assert await states(rig, [stopped, able]) == ["accepted", "running"]
 
 
-async def test_a_slot_that_comes_free_while_the_next_one_asks_in_vain_wakes_it_all_the_same(rig: Rig) -> None:
-    """Else it would sleep for ten minutes beside a free slot."""
-    first = await rig.order()
+async def test_a_slot_that_comes_free_while_somebody_finds_none_is_not_missed(rig: Rig) -> None:
+    """Who gives it back passes over a work that is being looked at: the look must see the slot, then."""
+    _, _, waiting = await queue(rig, *["z-image"] * 3)
+    await rig.is_due(waiting.id)
+    async with rig.database.engine.connect() as ending:
+        await ending.execute(text("UPDATE accounts SET running = running - 1 WHERE key = 'wallet:7'"))
+        looking = asyncio.create_task(rig.engine.advance(waiting.id))
+        await asyncio.sleep(0.3)
+        await ending.commit()
+        await looking
+    assert (await rig.read(waiting.id)).state is State.RUNNING
+
+
+async def test_a_task_that_found_no_room_waits_for_a_slot_like_every_other(rig: Rig) -> None:
+    """How often its first task was asked about says nothing of its wait; and who waits for a slot is woken."""
+    first, second, third = await queue(rig, *["z-image"] * 3)
+    async with rig.database.engine.begin() as connection:
+        await connection.execute(text("UPDATE generations SET polls = 9 WHERE id = :id"), {"id": first.id})
+    async with rig.database.transaction() as tx:
+        await apply(tx, first.id, Broke("capacity", again=True), due_in_s=120.0)
+    await jobs_run(rig)
+    assert await states(rig, [first, second, third]) == ["accepted", "running", "running"]
+    await rig.is_due(first.id)
     await rig.engine.advance(first.id)
-    assert (await rig.read(first.id)).holds_slot
-    second = await waiting(rig)
+    assert 10 < await due_in_s(rig, first.id) < 20
+    await put_off(rig, [first])
+    await ends(rig, third)
+    await jobs_run(rig)
+    assert await states(rig, [first]) == ["running"]
 
-    async def comes_free(tx: Tx) -> tuple[object, ...] | None:
-        await tx.generations.lock(first.id)
-        await tx.ledger.give_slot(ANNA)
-        return await tx.generations.hurry_next_of(ANNA)
 
-    async def freeing() -> tuple[object, ...] | None:
+async def test_works_of_a_model_that_is_switched_off_do_not_keep_the_slots_they_have(rig: Rig) -> None:
+    """They had their slots and waited for their turn when it was switched off."""
+    rig.tools = replace(rig.tools, create_budget=(budget := Unlimited()))
+    budget.waits = [60.0, 60.0]
+    stopped = [await rig.order(OTHER), await rig.order(OTHER)]
+    for work in stopped:
+        await rig.engine.advance(work.id)
+    (other,) = await queue(rig, "z-image")
+    assert [(await rig.read(work.id)).holds_slot for work in (*stopped, other)] == [True, True, False]
+    async with rig.database.transaction() as tx:
+        await tx.switches.turn_off(OTHER, "too dear", "admin")
+    await rig.is_due(stopped[0].id)
+    await rig.engine.advance(stopped[0].id)
+    await jobs_run(rig)
+    assert await states(rig, [*stopped, other]) == ["accepted", "accepted", "running"]
+    assert await due_in_s(rig, stopped[0].id) > 30
+    async with rig.database.transaction() as tx:
+        assert (await tx.ledger.balance(ANNA)).running == 2
+
+
+async def test_a_slot_that_comes_free_just_after_somebody_found_none_wakes_them(rig: Rig) -> None:
+    """They have not gone to sleep yet: who gives it back waits until they have."""
+    first, _, third = await queue(rig, *["z-image"] * 3)
+
+    async def gives_back() -> tuple[UUID, int] | None:
         async with rig.database.transaction() as tx:
-            return await comes_free(tx)
+            await tx.ledger.give_slot(ANNA)
+            return await tx.generations.hurry_next_of(ANNA, but=first.id)
 
     async with rig.database.transaction() as tx:
-        assert await tx.generations.mark_slot(second.id)
-        assert not await tx.ledger.take_slot(ANNA, most=1)
-        free = asyncio.create_task(freeing())
-        await someone_waits_for_a_lock(rig)
-        await tx.generations.unmark_slot(second.id)
-    woken = await free
-    assert woken is not None and woken[0] == second.id
-    assert await due_in_s(rig, second) <= 0
-
-
-async def test_who_asks_while_a_slot_comes_free_gets_it(rig: Rig) -> None:
-    first = await rig.order()
-    await rig.engine.advance(first.id)
-    second = await waiting(rig)
-    async with rig.database.transaction() as tx:
-        await tx.ledger.give_slot(ANNA)
-        await rig.is_due(second.id)
-        asking = asyncio.create_task(rig.engine.advance(second.id))
-        await someone_waits_for_a_lock(rig)
-    await asking
-    assert (await rig.read(second.id)).state is State.RUNNING
-
-
-async def test_who_is_held_back_at_the_last_moment_wakes_a_work_of_another_model(rig: Rig) -> None:
-    held = await rig.order()
-    budget = rig.tools.create_budget
-    rig.tools = replace(rig.tools, limits=replace(rig.tools.limits, running=0))
-    same, other = await waiting(rig), await waiting(rig, OTHER)
-    rig.tools = replace(rig.tools, create_budget=Meanwhile(rig, "z-image"), limits=replace(rig.tools.limits, running=1))
-    rig.queue.wakeups.clear()
-    await rig.engine.advance(held.id)
-    assert not (await rig.read(held.id)).holds_slot
-    assert await due_in_s(rig, same) > 10, "its model is off too: a slot is of no use to it"
-    assert await due_in_s(rig, other) <= 0
-    assert other.id in [each.generation_id for each in rig.advances()]
-    rig.tools = replace(rig.tools, create_budget=budget)
-    await rig.engine.advance(other.id)
-    assert (await rig.read(other.id)).state is State.RUNNING
+        assert await tx.generations.mark_slot(third.id)
+        assert await tx.ledger.take_slot(ANNA, most=2) is None
+        giving = asyncio.create_task(gives_back())
+        async with rig.database.engine.connect() as watching, asyncio.timeout(20):
+            while not await watching.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                await asyncio.sleep(0.01)
+        await tx.generations.unmark_slot(third.id)
+    woken = await giving
+    assert woken is not None and woken[0] == third.id
+    assert await due_in_s(rig, third.id) <= 0
 
 
 async def test_who_is_held_back_between_two_uploads_keeps_no_slot(rig: Rig) -> None:
+    rig.tools = replace(rig.tools, limits=replace(rig.tools.limits, running=1))
     rig.kie.faults.next_upload("html_502")
     work = await rig.order("google/nano-banana-edit", image_urls=[PICTURE])
     await rig.engine.advance(work.id)
-    assert (await rig.read(work.id)).holds_slot
-    other = await waiting(rig)
+    (other,) = await queue(rig, "z-image")
     async with rig.database.transaction() as tx:
         await tx.switches.turn_off("google/nano-banana-edit", "tests", "admin")
     await rig.is_due(work.id)
-    await rig.engine.advance(work.id)
-    assert not (await rig.read(work.id)).holds_slot
-    assert await due_in_s(rig, other) <= 0
+    await jobs_run(rig)
+    assert await states(rig, [work, other]) == ["accepted", "running"]
