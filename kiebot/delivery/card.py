@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
 import structlog
@@ -49,16 +50,25 @@ class CardKeeper:
 
     async def refresh(self, generation_id: UUID) -> None:
         """Show the newest version, unless another shows it just now or the last edit is too fresh."""
-        async with self._store.transaction() as tx:
-            card = await tx.cards.claim(generation_id, self._owner)
-            generation = None if card is None else await tx.generations.get(generation_id)
-            facts = {} if generation is None else await self._facts(tx, generation)
-            if card is None:
-                quiet_s = await tx.cards.quiet_for(generation_id)
-                if quiet_s is not None:  # the last edit is too fresh: once more when the chat may bear it
-                    tx.wakeups.append(RefreshCard(generation_id, unique(), quiet_s))
-        if card is None or generation is None:
-            return
+        card: Card | None = None
+        try:
+            async with self._store.transaction() as tx:
+                card = await tx.cards.claim(generation_id, self._owner)
+                generation = None if card is None else await tx.generations.get(generation_id)
+                facts = {} if generation is None else await self._facts(tx, generation)
+                if card is None:
+                    quiet_s = await tx.cards.quiet_for(generation_id)
+                    if quiet_s is not None:  # the last edit is too fresh: once more when the chat may bear it
+                        tx.wakeups.append(RefreshCard(generation_id, unique(), quiet_s))
+            if card is not None and generation is not None:
+                await self._bring(card, generation, facts)
+        except (Transient, asyncio.CancelledError) as error:
+            # Cut off, or the commit of the claim was not answered: it would hold for minutes.
+            if card is not None:
+                await asyncio.shield(self._later(card, error))
+            raise
+
+    async def _bring(self, card: Card, generation: Generation, facts: dict[str, object]) -> None:
         try:
             message_id = await self._show(card, generation, facts)
         except ChatMigrated as error:
@@ -66,7 +76,7 @@ class CardKeeper:
         except (Transient, OutcomeUnknown) as error:
             await self._later(card, error)
         except Permanent as error:  # the chat is gone, or Telegram will not have it: a card is worth no fight
-            log.info("card.given_up", generation_id=str(generation_id), why=str(error))
+            log.info("card.given_up", generation_id=str(card.generation_id), why=str(error))
             await self._done(card, card.message_id, generation)
         else:
             await self._done(card, message_id, generation)
@@ -116,7 +126,7 @@ class CardKeeper:
 
         await insist(write, self._clock, what="card.moved")
 
-    async def _later(self, card: Card, error: Exception) -> None:
+    async def _later(self, card: Card, error: BaseException) -> None:
         pause_s = max(getattr(error, "retry_after_s", 0.0), QUIET_S)
         if isinstance(error, RateLimited):
             pause_s = max(pause_s, 5.0)

@@ -61,14 +61,25 @@ class Courier:
     async def deliver(self, chat_id: int) -> None:
         """Send what waits in a chat, oldest first."""
         for _ in range(MOST_PER_JOB):
-            async with self._store.transaction() as tx:  # undone, when we are cut off before we know of the claim
-                row = await tx.outbox.claim_head(chat_id, self._owner)
+            row = await self._claim_head(chat_id)
             if row is None or not await self._send(row):
                 break
         async with self._store.single() as tx:
             waiting = await tx.outbox.left_behind(chat_id)
             if waiting is not None:
                 tx.wakeups.append(Deliver(chat_id, unique()))
+
+    async def _claim_head(self, chat_id: int) -> Row | None:
+        """A claim whose commit was not answered may stand, and would keep the chat silent for minutes."""
+        row: Row | None = None
+        try:
+            async with self._store.transaction() as tx:
+                row = await tx.outbox.claim_head(chat_id, self._owner)
+        except (Transient, asyncio.CancelledError):
+            if row is not None:
+                await asyncio.shield(self._later(row, 0.0, "claimed in vain", free_try=True))
+            raise
+        return row
 
     async def _send(self, row: Row) -> bool:
         """True when the chat may go on to its next message."""

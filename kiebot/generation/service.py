@@ -77,18 +77,24 @@ class Generations:
 
     async def advance(self, generation_id: UUID) -> None:
         """Do what is due for one generation: submit, ask, settle. Safe to run twice and anywhere."""
-        async with self._tools.store.transaction() as tx:
-            generation = await tx.generations.claim(generation_id, self._tools.owner)
-        if generation is None:
-            return
-        claim = Claim(self._tools.owner, generation.claim_no)
+        generation: Generation | None = None
         try:
-            await self._step(generation, claim)
-        except (Transient, asyncio.CancelledError):  # whatever ended the step must not keep others from it
-            await self._release(generation_id, claim)
+            async with self._tools.store.transaction() as tx:
+                generation = await tx.generations.claim(generation_id, self._tools.owner)
+            if generation is not None:
+                await self._step(generation, self._claim_of(generation))
+        except (Transient, asyncio.CancelledError):
+            # Whatever ended the step must not keep others from it, nor a claim whose commit was not answered.
+            if generation is not None:
+                await self._release(generation_id, self._claim_of(generation))
             raise
         except Exception as error:
-            await self._stumbled(generation, claim, error)
+            if generation is None:
+                raise
+            await self._stumbled(generation, self._claim_of(generation), error)
+
+    def _claim_of(self, generation: Generation) -> Claim:
+        return Claim(self._tools.owner, generation.claim_no)
 
     async def _step(self, generation: Generation, claim: Claim) -> None:
         match generation.state:

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from kiebot.botapi.errors import stopped
+from kiebot.delivery.card import CardKeeper
 from kiebot.delivery.courier import MAX_TRIES, Courier
 from kiebot.delivery.outbox import Draft
 from kiebot.delivery.ports import Bill, Keyboard, Media, Messenger, Say, Sent
@@ -113,6 +114,15 @@ class Post:
         clock = self.rig.tools.clock
         sender = ResultSender(used, messenger, Plain(), self.host, clock)
         return Courier(used, messenger, sender, owner or self.rig.tools.owner, clock)
+
+    def cards(self, store: Store | None = None) -> CardKeeper:
+        tools = self.rig.tools
+        used = store or self.rig.database
+        return CardKeeper(used, self.telegram, Plain(), tools.owner, tools.clock, create_every_s=0.5, running=3)
+
+    async def card_pauses_end(self) -> None:
+        async with self.rig.database.engine.begin() as connection:
+            await connection.execute(text("UPDATE cards SET next_at = now()"))
 
     async def a_paid_result(self) -> Generation:
         """A captured generation whose result waits to be sent."""
@@ -219,6 +229,33 @@ async def test_a_blink_of_postgres_after_a_send_does_not_silence_the_chat(post: 
     await asyncio.sleep(0.5)
     await post.courier().deliver(CHAT)  # the job again, Postgres is back
     assert "two" in post.telegram.texts, "the first row stays claimed by this living replica for 180 s"
+
+
+async def test_a_claim_whose_commit_was_not_answered_does_not_silence_the_chat(post: Post) -> None:
+    await post.say("one", "two")
+    post.store.lose = {1}
+    with pytest.raises(Transient):
+        await post.courier(post.store).deliver(CHAT)
+    await post.courier().deliver(CHAT)
+    assert post.telegram.texts == ["one", "two"]
+
+
+async def test_a_card_whose_claim_was_not_answered_or_cut_off_is_shown_a_moment_later(post: Post) -> None:
+    await post.rig.grant(10)
+    generation = await post.rig.order()
+    post.store.lose = {1}
+    with pytest.raises(Transient):
+        await post.cards(post.store).refresh(generation.id)
+    await post.card_pauses_end()
+    post.telegram.answers.clear()
+    showing = asyncio.create_task(post.cards().refresh(generation.id))
+    await post.telegram.reached.wait()
+    showing.cancel()
+    await asyncio.gather(showing, return_exceptions=True)
+    await post.card_pauses_end()
+    post.telegram.answers.set()
+    await post.cards().refresh(generation.id)
+    assert post.telegram.texts == ["card"]
 
 
 async def test_a_blink_of_postgres_after_a_result_was_sent_does_not_send_it_again(post: Post) -> None:

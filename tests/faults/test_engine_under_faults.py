@@ -137,6 +137,17 @@ async def test_a_release_that_met_an_outage_does_not_block_the_generation_for_mi
     assert (await rig.read(generation.id)).state is State.RUNNING
 
 
+async def test_a_claim_whose_commit_was_not_answered_does_not_block_the_generation_for_minutes(rig: Rig) -> None:
+    await rig.grant(10)
+    generation = await rig.order()
+    store = ShakyStore(rig.database)
+    store.lose = {1}
+    with pytest.raises(Transient):
+        await Generations(replace(rig.tools, store=store)).advance(generation.id)
+    await rig.engine.advance(generation.id)
+    assert (await rig.read(generation.id)).state is State.RUNNING
+
+
 async def test_a_heartbeat_that_came_late_does_not_declare_a_call_in_flight_lost(rig: Rig) -> None:
     """Postgres away for five seconds: every living owner's claims look dead until its next beat."""
     await rig.grant(10)
