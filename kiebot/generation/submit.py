@@ -154,17 +154,35 @@ class Submitter:
 
     async def _begin(self, generation: Generation, claim: Claim) -> tuple[Generation | None, tuple[str, ...]]:
         """Commit the intent, unless creates are held back by now; then None. With it come the switches it is to try."""
-        async with self._tools.store.transaction() as tx:
-            probes = await tx.switches.pass_switches(generation.model_id, probe_s=PROBE_S * self._tools.pace.scale)
-            if probes is not None:
-                applied = await apply(tx, generation.id, Begun(), due_in_s=ANSWER_WITHIN_S, ends=claim)
-                if probes and applied.generation.state is not State.SUBMITTING:
-                    await tx.switches.leave_probe(probes)
-        if probes is None:
+        begun: Generation | None = None
+        try:
+            async with self._tools.store.transaction() as tx:
+                probes = await tx.switches.pass_switches(generation.model_id, probe_s=PROBE_S * self._tools.pace.scale)
+                if probes is not None:
+                    begun = (await apply(tx, generation.id, Begun(), due_in_s=ANSWER_WITHIN_S, ends=claim)).generation
+                    if probes and begun.state is not State.SUBMITTING:
+                        await tx.switches.leave_probe(probes)
+        except (Transient, asyncio.CancelledError):
+            if begun is not None:
+                await asyncio.shield(self._take_back(begun, claim, probes or ()))
+            raise
+        if begun is None or probes is None:
             await self._hold_back(generation, claim)
             return None, ()
-        _log_step(applied.generation, Begun())
-        return applied.generation, probes
+        _log_step(begun, Begun())
+        return begun, probes
+
+    async def _take_back(self, begun: Generation, claim: Claim, probes: Sequence[str]) -> None:
+        """The commit of the intent was not answered, so nothing was sent. Should it stand, others would take it for a
+        call whose answer was lost."""
+
+        async def write() -> None:
+            async with self._tools.store.transaction() as tx:
+                await apply(tx, begun.id, NotCreated(), error="not sent", ends=claim, attempt_id=begun.attempt_id)
+                if probes:
+                    await tx.switches.leave_probe(probes)
+
+        await insist(write, self._tools.clock, what="attempt.not_sent")
 
     async def _hold_back(self, generation: Generation, claim: Claim) -> None:
         """In a transaction of its own: looking at switches locks them, and who notes trouble locks the wallet first

@@ -148,6 +148,24 @@ async def test_a_claim_whose_commit_was_not_answered_does_not_block_the_generati
     assert (await rig.read(generation.id)).state is State.RUNNING
 
 
+async def test_an_intent_whose_commit_was_not_answered_is_no_lost_call(rig: Rig) -> None:
+    """Nothing was sent, and we know it: neither is the user to wait for an orphan, nor a loss to be booked."""
+    await rig.grant(10)
+    generation = await rig.order()
+    async with rig.database.transaction() as tx:
+        await tx.switches.switch_off("*", "away", "provider", for_s=-1)
+    store = ShakyStore(rig.database)
+    store.lose = {3}  # 1: claim, 2: slot, 3: intent
+    with pytest.raises(Transient):
+        await Generations(replace(rig.tools, store=store)).advance(generation.id)
+    accepted = await rig.read(generation.id)
+    assert (accepted.state, accepted.holds_slot, accepted.setbacks) == (State.ACCEPTED, False, 0)
+    assert (await rig.settles(generation.id)).state is State.SUCCEEDED
+    assert len(rig.kie.journal.creates()) == 1
+    async with rig.database.transaction() as tx:
+        assert await tx.reckoning.losses(days=1) == []
+
+
 async def test_a_heartbeat_that_came_late_does_not_declare_a_call_in_flight_lost(rig: Rig) -> None:
     """Postgres away for five seconds: every living owner's claims look dead until its next beat."""
     await rig.grant(10)
