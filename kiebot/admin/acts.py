@@ -143,7 +143,9 @@ async def _redeliver(tx: Tx, act: Act, doer: Doer) -> None:
 
 
 async def _hurry(tx: Tx, act: Act, doer: Doer) -> None:
-    generation = await _work(tx, act)
+    generation = await tx.generations.lock((await _work(tx, act)).id)
+    if generation.state is State.UNKNOWN:  # its next look is its end: it waits for its task to turn up
+        raise Refused("busy")
     wakeup = await tx.works.hurry(generation.id)
     if wakeup is None:
         raise Refused("already")

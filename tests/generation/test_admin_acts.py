@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,6 +14,7 @@ from kiebot.delivery.outbox import Draft, say_payload
 from kiebot.delivery.ports import Say
 from kiebot.errors import Refused
 from kiebot.generation.model import Generation, State
+from kiebot.generation.pace import Pace
 from kiebot.store import Tx
 from kiebot.wakeups import Deliver, Drain, RefreshCard
 from tests.generation.conftest import ANNA, Rig
@@ -113,6 +115,32 @@ async def test_a_work_that_is_stopped_gives_its_credits_back_and_its_owner_is_to
         await does(rig, Action.GIVE_UP, 4444)
     assert await audited(rig) == ["generation.give_up"] * 2
     await rig.books_are_right()
+
+
+async def test_a_stopped_work_that_the_provider_may_still_bill_is_on_the_books_as_that(rig: Rig) -> None:
+    await rig.grant(10)
+    waiting, running = await rig.order(), await rig.order()
+    await until_running(rig, running)
+    for each in (waiting, running):
+        await does(rig, Action.GIVE_UP, each.number)
+    async with rig.database.transaction() as tx:
+        assert [(loss.why, loss.is_certain, loss.amount) for loss in await tx.reckoning.losses(days=1)] == [
+            ("given_up", False, 800)
+        ]
+
+
+async def test_a_work_whose_task_may_still_turn_up_is_not_hurried_to_its_end(rig: Rig) -> None:
+    """Nothing can be looked for: the next look gives it up."""
+    rig = rig.with_callbacks()
+    rig.tools = replace(rig.tools, pace=Pace(scale=1.0))
+    await rig.grant(10)
+    rig.kie.loses_next_answer("a")
+    generation = await rig.order()
+    await rig.engine.advance(generation.id)
+    with pytest.raises(Refused, match="busy"):
+        await does(rig, Action.HURRY, generation.number)
+    await rig.engine.advance(generation.id)
+    assert (await rig.read(generation.id)).state is State.UNKNOWN
 
 
 async def test_a_work_between_intent_and_answer_is_not_stopped(rig: Rig) -> None:

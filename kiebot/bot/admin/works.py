@@ -117,8 +117,10 @@ def _ways(unit: Unit, found: Generation, messages: Sequence[MessageLine]) -> Key
         return ((user,),)
     if found.state.is_final:
         return ((unit.button(unit.t("📥 Deliver again"), f"z5:d:{number}", IN_PLACE), user),)
-    hurry = unit.button(unit.t("⏩ Look now"), f"z5:h:{number}", IN_PLACE)
-    return ((hurry, unit.button(unit.t("🛑 Stop"), f"z5:x:{number}", IN_PLACE)), (user,))
+    stop = unit.button(unit.t("🛑 Stop"), f"z5:x:{number}", IN_PLACE)
+    if found.state is State.UNKNOWN:  # nobody can look for its task: it turns up, or not
+        return ((stop,), (user,))
+    return ((unit.button(unit.t("⏩ Look now"), f"z5:h:{number}", IN_PLACE), stop), (user,))
 
 
 def _line(each: WorkLine) -> str:
