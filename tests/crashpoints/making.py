@@ -12,6 +12,7 @@ from tests.crashpoints.stage import (
     Act,
     Stage,
     Story,
+    claim_fails,
     fails,
     fills_in,
     kie,
@@ -173,9 +174,20 @@ async def _refused_after_a_pause(world: World) -> None:
     await kie("create", "code_422")(world)
 
 
+async def _intent_fails_after_a_pause(world: World) -> None:
+    await _pause_is_over(world)
+    await postgres("attempts", "INSERT", fails(1, sqlstate="40001"), at_commit=True)(world)
+
+
 async def _uploads_refused_after_a_pause(world: World) -> None:
     await _pause_is_over(world)
     await kie("create", "code_451")(world)
+
+
+async def _key_is_refused_for_longer(world: World) -> None:
+    """Than the work sleeps that met it first: it looks once more, with its slot."""
+    await kie("upload", "code_401")(world)
+    await postgres("model_switches", "INSERT", "NEW.until := NEW.until + interval '1 s'")(world)
 
 
 async def _all_is_held_back_while_it_uploads(stage: Stage) -> None:
@@ -239,6 +251,7 @@ MAKING = (
         ends=FAILED,
     ),
     Story("a key refused at an upload", model_id=EDIT, before=kie("upload", "code_401")),
+    Story("a key refused at an upload, and for longer", model_id=EDIT, before=_key_is_refused_for_longer),
     Story("a key refused at a look", before=kie("query", "code_401")),
     Story("uploads refused at the submit", model_id=EDIT, before=kie("create", "code_451")),
     Story("uploads the maker could not read", "[[sim:fail=input_fetch]]", model_id=EDIT, ends=FAILED),
@@ -290,6 +303,8 @@ MAKING = (
     Story("a mistake of ours", before=postgres("attempts", "INSERT", fails(1))),
     Story("a mistake that stays", before=postgres("attempts", "INSERT", fails(99)), ends=FAILED),
     Story("an outage in a step", before=postgres("attempts", "INSERT", fails(1, sqlstate="40001"))),
+    Story("a claim that is not committed", before=claim_fails("generations")),
+    Story("an intent that is not committed", before=_intent_fails_after_a_pause),
     Story("cut off while submitting", "[[sim:lose=b]]", act=_is_cut_while_submitting, ends=FAILED),
     Story("cut off while submitting, and called back", "[[sim:lose=b]]", callbacks=True, act=_is_cut_and_called_back),
     Story(

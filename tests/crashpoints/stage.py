@@ -134,15 +134,18 @@ def telegram(*faults: tuple[str, dict[str, Any]]) -> Before:
     return before
 
 
-def postgres(table: str, event: str, does: str) -> Before:
-    """A trigger that strikes the dying replica alone: `does` is PL/pgSQL before each `event` on the table's rows."""
+def postgres(table: str, event: str, does: str, *, at_commit: bool = False) -> Before:
+    """A trigger that strikes the dying replica alone: `does` is PL/pgSQL before each `event` on the table's rows, or at
+    the commit that follows."""
+    kind, moment = ("CONSTRAINT TRIGGER", "AFTER") if at_commit else ("TRIGGER", "BEFORE")
+    waits = "DEFERRABLE INITIALLY DEFERRED" if at_commit else ""
 
     async def before(world: World) -> None:
         await clear_misfortune(world)
         await world.execute("CREATE SEQUENCE misfortunes")  # what it counts stays counted after a rollback
         await world.execute(_MISFORTUNE.format(does=does))
         await world.execute(
-            f"CREATE TRIGGER misfortune BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION misfortune()"
+            f"CREATE {kind} misfortune {moment} {event} ON {table} {waits} FOR EACH ROW EXECUTE FUNCTION misfortune()"
         )
 
     return before
@@ -153,6 +156,13 @@ def fails(times: int, *, sqlstate: str = "P0001") -> str:
     return (
         f"IF nextval('misfortunes') <= {times} THEN RAISE EXCEPTION 'misfortune' USING ERRCODE = '{sqlstate}'; END IF"
     )
+
+
+def claim_fails(table: str) -> Before:
+    """The first commit of a claim on such a row."""
+    claims = "NEW.claimed_by IS NOT NULL AND OLD.claimed_by IS NULL"
+    does = f"IF {claims} THEN {fails(1, sqlstate='40001')}; END IF"
+    return postgres(table, "UPDATE", does, at_commit=True)
 
 
 def is_slow(times: int) -> str:

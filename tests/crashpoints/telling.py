@@ -11,6 +11,7 @@ from tests.crashpoints.stage import (
     Before,
     Stage,
     Story,
+    claim_fails,
     cut_off_in_a_statement,
     fails,
     fills_in,
@@ -209,6 +210,8 @@ TELLING = (
         buries=("outbox",),
     ),
     Story("cut off while it claims a lane", before=postgres("lanes", "UPDATE", is_slow(1)), act=cut_off_in_a_statement),
+    Story("a chat whose claim is not committed", before=claim_fails("outbox")),
+    Story("a card whose claim is not committed", before=claim_fails("cards")),
     Story("a group that moved", moves=_in_a_group),
     Story("a flood", earlier=_with_a_result, moves=_floods),
     Story(
