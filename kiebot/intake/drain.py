@@ -9,7 +9,7 @@ so no wake-up is lost although the jobs that found the lane held did nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Protocol
 from uuid import UUID
@@ -176,25 +176,52 @@ class Drainer:
         payload = update.payload
         if self._measurer is not None:
             payload = await self._measurer.complete(payload)
-        async with self._store.transaction() as tx:
-            if not await tx.lanes.finish(claim, update.id):
-                return None
-            drafts = await self._handler.handle(tx, payload)
-            rows, deliveries = await tx.outbox.add_all(drafts, self._owner)
-            tx.wakeups.extend(deliveries)
+
+        async def decide(tx: Tx) -> list[Draft] | None:
+            is_ours = await tx.lanes.finish(claim, update.id)
+            return await self._handler.handle(tx, payload) if is_ours else None
+
+        return await self._committed(decide)
+
+    async def _committed(self, decide: Callable[[Tx], Awaitable[list[Draft] | None]]) -> list[Row] | None:
+        """The messages that were decided, claimed for us to send; None, when the lane's claim was lost. A commit that
+        was not answered may stand, and would leave them claimed by us, and their chat silent, for minutes."""
+        rows: list[Row] = []
+        try:
+            async with self._store.transaction() as tx:
+                drafts = await decide(tx)
+                if drafts is None:
+                    return None
+                rows, deliveries = await tx.outbox.add_all(drafts, self._owner)
+                tx.wakeups.extend(deliveries)
+        except (Transient, asyncio.CancelledError):
+            await asyncio.shield(self._give_back(rows))
+            raise
         return rows
+
+    async def _give_back(self, rows: Sequence[Row]) -> None:
+        async def write() -> None:
+            async with self._store.transaction() as tx:
+                for row in rows:
+                    await tx.outbox.later(row.id, self._owner, pause_s=0.0, reason="not answered", free_try=True)
+                    tx.wakeups.append(Deliver(row.chat_id, unique()))
+
+        if rows:
+            await insist(write, self._clock, what="outbox.give_back")
 
     async def _turn_away(self, claim: LaneClaim, updates: Sequence[Waiting]) -> None:
         """What the gate did not let through: done, all in one transaction, and a word to the sender."""
         self._flooded.discard(claim.lane)
         if not updates:
             return
-        async with self._store.transaction() as tx:
-            if not await tx.lanes.turn_away(claim, [update.id for update in updates]):
-                return
-            drafts = await self._handler.too_fast(tx, updates[-1].payload)
-            rows, deliveries = await tx.outbox.add_all(drafts, self._owner)
-            tx.wakeups.extend(deliveries)
+
+        async def decide(tx: Tx) -> list[Draft] | None:
+            is_ours = await tx.lanes.turn_away(claim, [update.id for update in updates])
+            return await self._handler.too_fast(tx, updates[-1].payload) if is_ours else None
+
+        rows = await self._committed(decide)
+        if rows is None:
+            return
         self._flooded.add(claim.lane)
         METRICS.updates_turned_away.inc(len(updates))
         log.info("updates.turned_away", lane=claim.lane, count=len(updates))
@@ -213,13 +240,18 @@ class Drainer:
 
     async def _bury(self, claim: LaneClaim, update: Waiting, reason: str, *, apologise: bool = False) -> bool:
         """True when the lane may go on to its next update."""
-        async with self._store.transaction() as tx:
+        letter: int | None = None
+
+        async def decide(tx: Tx) -> list[Draft] | None:
+            nonlocal letter
             letter = await tx.lanes.bury(claim, update.id, reason)
             if letter is None:
-                return False  # the claim was lost: another replica goes on from here
-            drafts = await self._handler.apologise(tx, update.payload, f"U{update.id}") if apologise else []
-            rows, deliveries = await tx.outbox.add_all(drafts, self._owner)
-            tx.wakeups.extend(deliveries)
+                return None
+            return await self._handler.apologise(tx, update.payload, f"U{update.id}") if apologise else []
+
+        rows = await self._committed(decide)
+        if rows is None:
+            return False  # the claim was lost: another replica goes on from here
         METRICS.updates_buried.inc()
         log.error("update.buried", inbox_id=update.id, dead_letter=letter, lane=claim.lane, reason=reason)
         await self._sender.send_claimed(rows)

@@ -210,6 +210,11 @@ TELLING = (
         buries=("outbox",),
     ),
     Story("cut off while it claims a lane", before=postgres("lanes", "UPDATE", is_slow(1)), act=cut_off_in_a_statement),
+    Story(
+        "an answer that is not committed",
+        moves=sending("/help"),
+        before=postgres("outbox", "INSERT", fails(1, sqlstate="40001"), at_commit=True),
+    ),
     Story("a chat whose claim is not committed", before=claim_fails("outbox")),
     Story("a card whose claim is not committed", before=claim_fails("cards")),
     Story("a group that moved", moves=_in_a_group),
