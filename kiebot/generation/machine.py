@@ -153,6 +153,8 @@ def _open(state: State, event: Event) -> Step:
             return State.ACCEPTED, (FreeSlot(),)
         case Broke(again=True) if state is State.RUNNING:
             return State.ACCEPTED, ()
+        case Broke(again=True) if state is State.ACCEPTED:  # heard twice
+            return state, ()
         case Broke(reason):
             closed = (MarkAttempt(AttemptState.REFUSED),) if state is State.SUBMITTING else ()
             return State.FAILED, (*closed, Void(reason), Tell("failed", reason))

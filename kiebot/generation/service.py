@@ -169,8 +169,10 @@ class Generations:
                 # Its submit may still hang for a minute, and has nothing to add.
                 await tx.generations.free(generation.id)
         if applied.generation.state is State.FAILED:  # given up while the provider was being asked
-            await self._receive_gift(applied.generation, task_id)
+            await self._receive_gift(generation, task_id)
             return
+        if applied.before is State.RUNNING:  # the answer to the submit came meanwhile
+            await self._hurry(applied.generation)
         log.info("generation.adopted", generation_id=str(generation.id))
 
     async def _receive_gift(self, generation: Generation, task_id: str) -> None:
@@ -180,7 +182,7 @@ class Generations:
         if report.state is not TaskState.SUCCEEDED or not await self._is_alive(generation, report):
             return
         async with self._tools.store.transaction() as tx:
-            await apply(tx, generation.id, TaskCreated(task_id))
+            await apply(tx, generation.id, TaskCreated(task_id), attempt_id=generation.attempt_id)
             if report.consumed_millicredits is not None and generation.attempt_id is not None:
                 await tx.generations.consumed(generation.attempt_id, report.consumed_millicredits)
             await apply(tx, generation.id, Finished(report.urls, report.text))
@@ -219,9 +221,9 @@ class Generations:
             return
         await self._tools.poll_budget.hurry(str(generation.id))  # else news would wait behind those who have none
         async with self._tools.store.transaction() as tx:
-            deferred = await tx.generations.defer(generation.id, 0.0)
-            if deferred is not None:
-                tx.wakeups.append(Advance(generation.id, deferred.revision))
+            revision = await tx.generations.hurry(generation.id)
+            if revision is not None:
+                tx.wakeups.append(Advance(generation.id, revision))
 
 
 async def _is_its_own(tx: Tx, attempt_id: UUID, known: str | None, named: str | None) -> bool:

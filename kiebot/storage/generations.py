@@ -89,6 +89,10 @@ _DEFER = text(f"""
     WHERE id = :id AND finished_at IS NULL
     RETURNING revision, greatest(0, extract(epoch FROM due_at - now()))::float8 AS due_in
 """)
+_HURRY = text("""
+    UPDATE generations SET due_at = least(due_at, now()), revision = revision + 1 WHERE id = :id AND state = 'running'
+    RETURNING revision
+""")
 _MARK_SLOT = text("""
     UPDATE generations SET holds_running_slot = true
     WHERE id = :id AND state = 'accepted' AND NOT holds_running_slot RETURNING user_id
@@ -271,6 +275,11 @@ class GenerationRepository:
         }
         row = (await self._connection.execute(_DEFER, facts)).one_or_none()
         return None if row is None else Deferred(row.revision, row.due_in)
+
+    async def hurry(self, generation_id: UUID) -> int | None:
+        """There is news of its task, so it is due now: its new revision. None: it runs no longer."""
+        revision: int | None = await self._connection.scalar(_HURRY, {"id": generation_id})
+        return revision
 
     async def mark_slot(self, generation_id: UUID) -> bool:
         """It counts among its user's running ones from now on. False: it does already, or is not waiting any more."""

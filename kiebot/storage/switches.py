@@ -38,9 +38,9 @@ _TURN_ON = text("""
     DELETE FROM model_switches WHERE model_id = :id RETURNING until IS NULL OR until > now()
 """)
 # All of them, those just being looked at too: the new revision tells a look that still saw the switch off. In one
-# order, so that two such statements never wait for each other.
+# order, so that two such statements never wait for each other. Patience begins anew: no hour of a pause was trouble.
 _HURRY = text("""
-    UPDATE generations SET due_at = now(), revision = revision + 1 WHERE id IN (
+    UPDATE generations SET due_at = now(), revision = revision + 1, setbacks = 0, troubled_at = NULL WHERE id IN (
         SELECT id FROM generations
         WHERE state = 'accepted' AND finished_at IS NULL AND (:id = :everything OR model_id = :id)
         ORDER BY id FOR UPDATE

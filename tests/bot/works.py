@@ -92,6 +92,9 @@ class FakeGenerations:
         self._rows[generation_id] = replace(row, revision=row.revision + 1)
         return Deferred(row.revision + 1, due_in_s)
 
+    async def hurry(self, generation_id: UUID) -> int | None:
+        raise NotKept
+
     async def hurry_next_of(self, user_id: int, *, but: UUID) -> tuple[UUID, int] | None:
         waiting = next((g for g in await self.open_of(user_id) if g.state == State.ACCEPTED and g.id != but), None)
         return None if waiting is None else (waiting.id, waiting.revision)

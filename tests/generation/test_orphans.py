@@ -9,8 +9,11 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
+from sqlalchemy import text
 
 from kiebot.errors import Transient
+from kiebot.generation.effects import apply
+from kiebot.generation.machine import Begun, Broke, NotCreated, TaskCreated
 from kiebot.generation.model import Generation, State
 from kiebot.simulators.kie import Task
 from kiebot.store import Store, Tx
@@ -127,6 +130,64 @@ async def test_an_orphan_given_up_in_the_moment_of_an_early_callback_is_called_f
         await knocks(replace(rig, tools=tools), unknown, task)
     await knocks_until_heard(rig, unknown, task)
     assert await rig.told(unknown.id) == ["failed:answer_lost", "late_result"]
+
+
+async def test_an_orphan_of_an_earlier_attempt_is_a_gift_and_stays_that_attempts_task(rig: Rig) -> None:
+    """Its callback was read while nothing else was known; then the work went on without it, and failed."""
+    unknown, task = await orphaned(rig, "[[sim:seconds=0]]")
+    await asyncio.sleep(0.05)
+    async with rig.database.engine.begin() as connection:
+        await connection.execute(text("UPDATE generations SET state = 'submitting'"))
+
+    async def another_fails() -> None:
+        async with rig.database.transaction() as tx:
+            for event in (NotCreated(), Begun(), Broke("moderation")):
+                await apply(tx, unknown.id, event)
+
+    tools = replace(rig.tools, store=Interrupted(rig.tools.store, another_fails))
+    await knocks(replace(rig, tools=tools), unknown, task)
+    assert await rig.told(unknown.id) == ["failed:moderation", "late_result"]
+    assert (await rig.read(unknown.id)).attempt_id != unknown.attempt_id
+    async with rig.database.engine.connect() as connection:
+        query = text("SELECT task_id FROM attempts ORDER BY no")
+        assert list(await connection.scalars(query)) == [task.task_id, None]
+
+
+async def test_a_callback_hurries_a_work_whose_submit_was_answered_in_the_very_moment(rig: Rig) -> None:
+    generation = await rig.order(prompt="a cat [[sim:lose=b]] [[sim:seconds=0]]")
+    submitting = asyncio.create_task(rig.engine.advance(generation.id))
+    while not rig.kie.tasks:
+        await asyncio.sleep(0.01)
+    (task,) = rig.kie.tasks.values()
+    begun = await rig.read(generation.id)
+
+    async def is_answered() -> None:
+        async with rig.database.transaction() as tx:
+            await apply(tx, generation.id, TaskCreated(task.task_id), due_in_s=10.0, attempt_id=begun.attempt_id)
+
+    tools = replace(rig.tools, store=Interrupted(rig.tools.store, is_answered))
+    rig.queue.wakeups.clear()
+    await knocks(replace(rig, tools=tools), begun, task)
+    assert 0.0 in [wakeup.delay_s for wakeup in rig.advances()], "its result waits for no poll"
+    submitting.cancel()
+    await asyncio.gather(submitting, return_exceptions=True)
+
+
+async def test_a_callback_does_not_cut_the_pause_of_a_task_that_found_no_room(rig: Rig) -> None:
+    generation = await rig.order()
+    await rig.engine.advance(generation.id)
+    running = await rig.read(generation.id)
+    (task,) = rig.kie.tasks.values()
+
+    async def finds_no_room() -> None:
+        async with rig.database.transaction() as tx:
+            await apply(tx, generation.id, Broke("capacity", again=True), due_in_s=120.0)
+
+    tools = replace(rig.tools, store=Interrupted(rig.tools.store, finds_no_room))
+    await knocks(replace(rig, tools=tools), running, task)
+    async with rig.database.engine.connect() as connection:
+        query = text("SELECT extract(epoch FROM due_at - now())::float8 FROM generations")
+        assert (await connection.scalar(query) or 0.0) > 100
 
 
 async def test_a_task_that_ends_while_the_answer_to_its_submit_still_hangs_is_delivered_at_once(rig: Rig) -> None:

@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kiebot.admin.acts import Doer, perform
+from kiebot.admin.model import Act, Action
 from kiebot.errors import OutcomeUnknown, Transient
 from kiebot.generation.model import Generation, State
 from kiebot.generation.pace import Pace
@@ -129,6 +131,19 @@ async def test_a_work_that_waited_for_days_in_its_line_has_all_its_patience_for_
     for _ in range(10):
         (work,) = await try_all(rig, works)
     assert (work.state, work.setbacks) == (State.ACCEPTED, 10)
+
+
+async def test_hours_of_an_operators_pause_are_no_trouble(rig: Rig) -> None:
+    rig.kie.faults.next_create("code_501", count=3)
+    works = await crowd(rig, 1)
+    await try_all(rig, works)
+    await try_all(rig, works)
+    for action in (Action.PAUSE, Action.RESUME):
+        async with rig.database.transaction() as tx:
+            await perform(tx, Act(action, "*"), Doer("ann", action.value))
+        await hours_pass(rig, 5.0)
+    (work,) = await try_all(rig, works)
+    assert (work.state, work.setbacks) == (State.ACCEPTED, 1)
 
 
 async def test_one_fault_long_after_another_is_not_the_end(rig: Rig) -> None:

@@ -90,3 +90,9 @@ def test_a_lost_answer_never_leads_back_to_accepted() -> None:
 def test_an_impossible_event_is_a_bug_and_not_ignored() -> None:
     with pytest.raises(IllegalTransition):
         step(State.RUNNING, NotCreated())
+
+
+@pytest.mark.parametrize("news", [Broke("server", again=True), Broke("capacity", again=True), NotCreated()])
+def test_what_is_heard_twice_while_the_next_try_waits_ends_nothing(news: Event) -> None:
+    """By a worker that was frozen, or because nobody heard that it was written."""
+    assert step(State.ACCEPTED, news) == (State.ACCEPTED, ())
