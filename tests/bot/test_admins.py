@@ -316,6 +316,18 @@ async def test_the_card_of_a_user_shows_money_and_works_without_their_words(desk
     assert "I know no user 4444" in admin.screen.text
 
 
+async def test_a_work_that_failed_has_no_price_on_the_card_of_its_owner(desk: Desk, admin: StoredPhone) -> None:
+    boris = desk.phone(BORIS)
+    await boris.says("/start")
+    await boris.presses_word("n1:example")
+    await boris.presses_word(CREATE)
+    await admin.says(f"/user {BORIS}")
+    assert "waiting · 1.6 credits" in admin.screen.text
+    await desk.execute("UPDATE generations SET state = 'failed', failure = 'server', finished_at = now()")
+    await admin.says(f"/user {BORIS}")
+    assert "failed, not charged\n" in f"{admin.screen.text}\n"
+
+
 async def test_a_failure_that_was_told_offers_no_delivery_and_one_that_waits_does(
     desk: Desk, admin: StoredPhone
 ) -> None:

@@ -7,11 +7,11 @@ from decimal import Decimal, InvalidOperation
 from kiebot.admin.model import Act, Action, Person
 from kiebot.bot.admin.confirm import ask
 from kiebot.bot.admin.payments import SHOWN, payment_line, refund_button
-from kiebot.bot.admin.screens import show, stamp, title_of, whole, words
+from kiebot.bot.admin.screens import show, stamp, whole, words
 from kiebot.bot.press import IN_PLACE
 from kiebot.bot.screens import pairs
 from kiebot.bot.unit import Unit
-from kiebot.bot.words import credits, line, state_word
+from kiebot.bot.words import credits, line, work_line
 from kiebot.delivery.ports import Keyboard
 from kiebot.generation.model import Generation
 from kiebot.ledger.entries import Balance
@@ -87,7 +87,7 @@ async def _show_card(unit: Unit, user_id: int) -> None:
     parts = [
         _who(unit, person),
         _wallet(unit, balance),
-        "\n".join(_work(unit, each) for each in latest),
+        "\n".join(work_line(unit.translator, each) for each in latest),
         "\n".join(payment_line(unit, each) for each in paid),
     ]
     refunds = [button for each in paid if (button := refund_button(unit, each)) is not None]
@@ -116,11 +116,6 @@ def _wallet(unit: Unit, balance: Balance) -> str:
         available=credits(to, balance.available),
         held=credits(to, balance.held),
     )
-
-
-def _work(unit: Unit, found: Generation) -> str:
-    price = credits(unit.translator, found.quote.price_millicredits)
-    return f"№ {found.number} · {title_of(found.model_id)} · {state_word(unit.translator, found)} · {price}"
 
 
 def _ways(unit: Unit, person: Person, latest: list[Generation]) -> Keyboard:
