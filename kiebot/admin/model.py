@@ -210,7 +210,7 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Where everything stands just now."""
+    """Where everything stands just now. `states`: of all works; what its owner took back is `cancelled`, not failed."""
 
     users: int
     active_day: int

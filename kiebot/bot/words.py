@@ -93,10 +93,11 @@ _STATES = {
 }
 
 
-def state_word(to: Translator, generation: Generation) -> str:
-    if generation.failure == "cancelled":
+def state_word(to: Translator, state: State, failure: str | None = None) -> str:
+    """Where a work stands. `failure`: the fixed word of why it ended."""
+    if failure == "cancelled":
         return to.t("taken back, not charged")
-    return to.t(_STATES[generation.state])
+    return to.t(_STATES[state])
 
 
 def work_line(to: Translator, generation: Generation) -> str:
@@ -105,7 +106,7 @@ def work_line(to: Translator, generation: Generation) -> str:
     facts = {
         "number": generation.number,
         "title": model.title if model else generation.model_id,
-        "state": state_word(to, generation),
+        "state": state_word(to, generation.state, generation.failure),
     }
     if generation.state is State.FAILED:
         return to.t("No. {number} · {title} · {state}", **facts)

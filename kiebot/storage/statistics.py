@@ -14,7 +14,8 @@ _TOTALS = text("""
         (SELECT count(*) FROM outbox WHERE sent_at IS NULL AND buried_at IS NULL) AS messages_waiting,
         (SELECT count(*) FROM dead_letters WHERE revived_at IS NULL AND closed_at IS NULL) AS letters,
         (SELECT coalesce(jsonb_object_agg(state, n), '{}') FROM (
-            SELECT state, count(*) AS n FROM generations GROUP BY state) AS s) AS states
+            SELECT CASE failure WHEN 'cancelled' THEN failure ELSE state END AS state, count(*) AS n
+            FROM generations GROUP BY 1) AS s) AS states
     FROM (
         SELECT count(*) AS users,
             count(*) FILTER (WHERE seen_at > now() - interval '1 day') AS active_day,

@@ -19,6 +19,8 @@ from kiebot.bot.menu import commands
 from kiebot.bot.press import button
 from kiebot.bot.receipts import Receipts
 from kiebot.errors import Refused
+from kiebot.generation.effects import apply
+from kiebot.generation.machine import Begun, Broke
 from kiebot.payments.credit import credit
 from kiebot.payments.model import STARS, STARS_CURRENCY, Payment
 from kiebot.storage.transaction import Database
@@ -326,6 +328,57 @@ async def test_a_work_that_failed_has_no_price_on_the_card_of_its_owner(desk: De
     await desk.execute("UPDATE generations SET state = 'failed', failure = 'server', finished_at = now()")
     await admin.says(f"/user {BORIS}")
     assert "failed, not charged\n" in f"{admin.screen.text}\n"
+
+
+@pytest.mark.parametrize(
+    ("language", "counted", "listed", "told"),
+    [
+        (
+            "en",
+            "Works: failed, not charged 1 · taken back, not charged 1",
+            "Z-Image · failed, not charged · ",
+            "on sale",
+        ),
+        ("ru", "Работы: не удалось, не списано 1 · отменено, не списано 1", "· не удалось, не списано · ", "продаётся"),
+    ],
+)
+async def test_admins_read_of_works_what_their_owners_read_in_their_own_language(
+    desk: Desk, admin: StoredPhone, language: str, counted: str, listed: str, told: str
+) -> None:
+    boris = desk.phone(BORIS)
+    for _ in range(2):
+        await boris.says("/start")
+        await boris.presses_word("n1:example")
+        await boris.presses_word(CREATE)
+    number = await desk.scalar("SELECT max(number) FROM generations")
+    await desk.execute("UPDATE generations SET state = 'failed', failure = 'cancelled', finished_at = now()")
+    await desk.execute("UPDATE generations SET failure = 'unknown_model' WHERE number = :number", number=number)
+    admin.code = language
+    await admin.says("/stats")
+    assert counted in admin.screen.text
+    await admin.says("/work")
+    assert listed in admin.screen.text
+    assert "unknown_model" not in admin.screen.text
+    await admin.says(f"/work {number}")
+    assert told in admin.screen.text
+    assert "\nunknown_model" in admin.screen.text
+
+
+async def test_the_tries_and_messages_of_a_work_are_told_in_the_admins_language(desk: Desk, admin: StoredPhone) -> None:
+    boris = desk.phone(BORIS)
+    await boris.says("/start")
+    await boris.presses_word("n1:example")
+    await boris.presses_word(CREATE)
+    number = await desk.scalar("SELECT number FROM generations")
+    async with desk.database.transaction() as tx:
+        found = await tx.works.id_of(number)
+        assert found is not None
+        await apply(tx, found, Begun())
+        await apply(tx, found, Broke("server"))
+    admin.code = "ru"
+    await admin.says(f"/work {number}")
+    assert "Попытка 1 · сервис не взял" in admin.screen.text
+    assert "Сообщение о неудаче · ждёт" in admin.screen.text
 
 
 async def test_a_failure_that_was_told_offers_no_delivery_and_one_that_waits_does(

@@ -13,6 +13,7 @@ from kiebot.admin.model import Act, Action
 from kiebot.delivery.outbox import Draft, say_payload
 from kiebot.delivery.ports import Say
 from kiebot.errors import Refused
+from kiebot.generation import service
 from kiebot.generation.model import Generation, State
 from kiebot.generation.pace import Pace
 from kiebot.store import Tx
@@ -277,18 +278,20 @@ async def test_the_figures_are_those_of_the_rows(rig: Rig) -> None:
     await rig.settles((await rig.order()).id)
     await rig.order()
     async with rig.database.transaction() as tx:
+        await service.cancel(tx, (await rig.order()).id)
+    async with rig.database.transaction() as tx:
         await tx.users.seen(ANNA, "Anna", "en")
         found = await tx.statistics.read(days=3)
     assert (found.totals.available, found.totals.held) == (10_000 - 2 * 1600, 1600)
-    assert found.totals.states == {"succeeded": 1, "failed": 1, "accepted": 1}
+    assert found.totals.states == {"succeeded": 1, "failed": 1, "accepted": 1, "cancelled": 1}
     assert (found.totals.users, found.totals.active_day, found.totals.banned) == (1, 1, 0)
     assert len(found.people) == len(found.money) == 3
     today = found.money[0]
-    assert (today.held, today.taken, today.voided, today.granted) == (4800, 1600, 1600, 10_000)
+    assert (today.held, today.taken, today.voided, today.granted) == (6400, 1600, 3200, 10_000)
     assert (today.stars_paid, today.stars_refunded) == (0, 0)
     assert (found.people[0].new_users, found.people[0].buyers) == (1, 1)
     (model,) = found.models
-    assert (model.model_id, model.sold, model.failed, model.captured) == ("z-image", 1, 1, 1600)
+    assert (model.model_id, model.sold, model.failed, model.captured) == ("z-image", 1, 2, 1600)
     consumed = sum(
         int(str(row[0])) for row in await rows(rig, "SELECT coalesce(consumed_millicredits, 0) FROM attempts")
     )

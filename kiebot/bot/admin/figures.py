@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from kiebot.admin.model import Margin, MoneyDay, PeopleDay, Statistics, Totals
 from kiebot.bot.admin.screens import show, title_of, whole, words
 from kiebot.bot.press import IN_PLACE
 from kiebot.bot.unit import Unit
+from kiebot.bot.words import state_word
+from kiebot.generation.model import State
 from kiebot.generation.pricing import credits_text
 
 MOST_DAYS = 14  # what fits one message, with the models
@@ -53,7 +57,7 @@ def _totals(unit: Unit, totals: Totals) -> str:
             ),
             unit.t(
                 "Works: {states}",
-                states=", ".join(f"{state} {count}" for state, count in sorted(totals.states.items())) or "–",
+                states=" · ".join(f"{said} {count}" for said, count in _states(unit, totals).items()) or "–",
             ),
             unit.t(
                 "Waiting: {updates} updates, {messages} messages; {letters} dead letters",
@@ -63,6 +67,16 @@ def _totals(unit: Unit, totals: Totals) -> str:
             ),
         ]
     )
+
+
+def _states(unit: Unit, totals: Totals) -> dict[str, int]:
+    """In the words their owners read, in the order of a work's life; two states may have one word."""
+    to = unit.translator
+    counted: Counter[str] = Counter()
+    for state in State:
+        counted[state_word(to, state)] += totals.states.get(state, 0)
+    counted[state_word(to, State.FAILED, "cancelled")] = totals.states.get("cancelled", 0)
+    return {said: count for said, count in counted.items() if count}
 
 
 def _day(unit: Unit, people: PeopleDay, money: MoneyDay) -> str:

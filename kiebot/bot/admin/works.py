@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from kiebot.admin.model import Act, Action, AttemptLine, MessageLine, WorkLine
 from kiebot.bot.admin.confirm import ask
 from kiebot.bot.admin.screens import pager, show, stamp, title_of, whole, words
 from kiebot.bot.press import IN_PLACE
+from kiebot.bot.reasons import reason
 from kiebot.bot.screens import pairs
 from kiebot.bot.unit import Unit
 from kiebot.bot.words import credits, line, state_word
 from kiebot.delivery.ports import Keyboard
-from kiebot.generation.model import Generation, State
+from kiebot.generation.model import AttemptState, Generation, State
+from kiebot.texts import mark
 
 PER_PAGE = 8
 _SHOWN_ERROR = 150
+_ATTEMPTS: Mapping[str, str] = {
+    AttemptState.INTENT: mark("being handed over"),
+    AttemptState.CREATED: mark("taken by the maker"),
+    AttemptState.REFUSED: mark("not taken by the maker"),
+    AttemptState.UNKNOWN: mark("answer lost"),
+    AttemptState.ADOPTED: mark("answer lost, task found again"),
+}
+_MESSAGES: Mapping[str, str] = {
+    "result": mark("Result"),
+    "failed": mark("News of the failure"),
+    "late_result": mark("Late result, a gift"),
+}
 
 
 async def work(unit: Unit) -> None:
@@ -48,7 +62,7 @@ async def pressed(unit: Unit) -> None:
 async def _show_page(unit: Unit, page: int) -> None:
     found = await unit.tx.works.page(most=PER_PAGE + 1, skip=page * PER_PAGE)
     shown = found[:PER_PAGE]
-    text = "\n".join(_line(each) for each in shown) or unit.t("Nothing made yet.")
+    text = "\n".join(_line(unit, each) for each in shown) or unit.t("Nothing made yet.")
     buttons = [unit.button(f"№ {each.number}", f"z5:v:{each.number}", IN_PLACE) for each in shown]
     show(unit, text, (*pairs(buttons), *pager(unit, "z5:l", page, has_more=len(found) > PER_PAGE)))
 
@@ -72,7 +86,9 @@ async def _show_work(unit: Unit, number: int) -> None:
 def _facts(unit: Unit, found: Generation) -> str:
     lines = [
         f"№ {found.number} · {title_of(found.model_id)} · {found.id}",
-        unit.t("User {user}, {state}", user=found.user_id, state=state_word(unit.translator, found)),
+        unit.t(
+            "User {user}, {state}", user=found.user_id, state=state_word(unit.translator, found.state, found.failure)
+        ),
         unit.t(
             "Price {price}, KIE's price {cost}",
             price=credits(unit.translator, found.quote.price_millicredits),
@@ -86,14 +102,25 @@ def _facts(unit: Unit, found: Generation) -> str:
         ),
     ]
     if found.failure:
-        lines.append(f"{found.failure}: {line(found.detail or '', _SHOWN_ERROR)}")
+        lines.append(_why(unit, found.failure, found.detail))
     return "\n".join(lines)
+
+
+def _why(unit: Unit, failure: str, detail: str | None) -> str:
+    """As its owner reads it; then the fixed word, which logs and metrics count by, and the provider's own sentence."""
+    own = f"{failure}: {line(detail, _SHOWN_ERROR)}" if detail else failure
+    return f"{reason(unit.translator, failure)}\n{own}"
 
 
 def _attempt(unit: Unit, attempt: AttemptLine) -> str:
     consumed = attempt.consumed_millicredits
     took = unit.t("KIE took {amount}", amount=credits(unit.translator, consumed)) if consumed is not None else ""
-    parts = [attempt.state, attempt.task_id or "", took, line(attempt.error or "", _SHOWN_ERROR)]
+    parts = [
+        _named(unit, _ATTEMPTS, attempt.state),
+        attempt.task_id or "",
+        took,
+        line(attempt.error or "", _SHOWN_ERROR),
+    ]
     return " · ".join([unit.t("Try {number}", number=attempt.no), *filter(None, parts)])
 
 
@@ -104,7 +131,11 @@ def _message(unit: Unit, message: MessageLine) -> str:
         became = unit.t("given up {time}: {why}", time=stamp(message.buried_at), why=line(message.reason or "", 80))
     else:
         became = unit.t("waits")
-    return f"{message.kind} · {became}"
+    return f"{_named(unit, _MESSAGES, message.kind)} · {became}"
+
+
+def _named(unit: Unit, table: Mapping[str, str], word: str) -> str:
+    return unit.t(table[word]) if word in table else word
 
 
 def _ways(unit: Unit, found: Generation, messages: Sequence[MessageLine]) -> Keyboard:
@@ -123,8 +154,8 @@ def _ways(unit: Unit, found: Generation, messages: Sequence[MessageLine]) -> Key
     return ((unit.button(unit.t("⏩ Look now"), f"z5:h:{number}", IN_PLACE), stop), (user,))
 
 
-def _line(each: WorkLine) -> str:
-    state = each.failure or each.state
+def _line(unit: Unit, each: WorkLine) -> str:
+    state = state_word(unit.translator, State(each.state), each.failure)
     return f"№ {each.number} · {each.user_id} · {title_of(each.model_id)} · {state} · {stamp(each.accepted_at)}"
 
 
