@@ -15,9 +15,10 @@ from kiebot.bot.form import asked, missing
 from kiebot.bot.form_answers import as_text
 from kiebot.bot.form_state import OFF, ON, Action, FormState, Verb, View, opened
 from kiebot.bot.form_texts import Text, ask_text, problem_text
+from kiebot.bot.words import plain
 from kiebot.generation.checks import Problem, validate
 from kiebot.generation.fields import Choice, FieldKind, InputField
-from kiebot.generation.pricing import Quote, credits_text
+from kiebot.generation.pricing import Quote
 from kiebot.generation.product import Model, is_active, value_of
 
 CHOICES_PER_PAGE = 24
@@ -141,10 +142,10 @@ class _View:
         said: list[Text | str] = [problem_text(self.model, problem, self.language) for problem in wrong]
         wanted = missing(self.model, self.state)
         if wanted:
-            known = [_price_text(price)] if isinstance(price, Quote) else []
+            known = [_price_text(price, self.language)] if isinstance(price, Quote) else []
             return [*said, *known, ask_text(wanted[0], self.language)]
         if isinstance(price, Quote) and price.is_maximum:
-            said.append(Text(texts.AT_MOST, {"credits": credits_text(price.price_millicredits)}))
+            said.append(Text(texts.AT_MOST, {"credits": plain(self.language, price.price_millicredits)}))
         return said if wrong else [*said, Text(texts.READY)]
 
     def _is_set(self, field: InputField) -> bool:
@@ -240,7 +241,7 @@ class _View:
 
     def _create(self, price: Quote) -> Button:
         msgid = texts.CREATE_AT_MOST if price.is_maximum else texts.CREATE
-        return Button(Text(msgid, {"credits": credits_text(price.price_millicredits)}), self._do(Verb.CONFIRM))
+        return Button(Text(msgid, {"credits": plain(self.language, price.price_millicredits)}), self._do(Verb.CONFIRM))
 
     def _do(self, verb: Verb, number: int = 0) -> Action:
         return Action(verb, self.model.slug, number=number)
@@ -249,9 +250,9 @@ class _View:
         return Action(verb, self.model.slug, field.key, choice, number)
 
 
-def _price_text(price: Quote) -> Text:
+def _price_text(price: Quote, language: str) -> Text:
     msgid = texts.PRICE_AT_MOST if price.is_maximum else texts.PRICE
-    return Text(msgid, {"credits": credits_text(price.price_millicredits)})
+    return Text(msgid, {"credits": plain(language, price.price_millicredits)})
 
 
 def _short(text: str, limit: int = 24) -> str:

@@ -10,7 +10,7 @@ from kiebot.generation.model import Generation, State
 from kiebot.generation.pricing import credits_text, price_from
 from kiebot.generation.product import Model
 from kiebot.ledger.entries import Millicredits
-from kiebot.texts import Translator, mark
+from kiebot.texts import Translator, decimal, mark
 
 MAX_LINE = 60
 _MINUTE_S = 60
@@ -21,7 +21,12 @@ def credits(to: Translator, amount: Millicredits) -> str:
     """An amount with its noun: "1 credit", "5 credits", "0.8 credits"."""
     if amount % 1000 == 0:
         return to.n("{count} credit", "{count} credits", amount // 1000)
-    return to.t("{amount} credits", amount=credits_text(amount))
+    return to.t("{amount} credits", amount=plain(to.language, amount))
+
+
+def plain(language: str, amount: Millicredits) -> str:
+    """An amount without its noun, for a sentence or a button that says of what: "5", "0.8", in Russian "0,8"."""
+    return decimal(language, credits_text(amount))
 
 
 def about(to: Translator, seconds: float) -> str:
@@ -34,7 +39,7 @@ def about(to: Translator, seconds: float) -> str:
 def priced_title(to: Translator, model: Model, markup: Decimal) -> str:
     """A model's button: its title and its lowest price."""
     lowest = price_from(model, markup)
-    price = credits_text(lowest.price_millicredits)
+    price = plain(to.language, lowest.price_millicredits)
     match lowest.unit:
         case "second":
             return to.t("{title} · from {price} per second", title=model.title, price=price)
@@ -64,7 +69,7 @@ def refusal(to: Translator, error: Refused) -> str:
             "Not enough credits: this costs {price}, you have {available}. {missing} missing.",
             price=credits(to, _amount(facts.get("price"))),
             available=credits(to, _amount(facts.get("available"))),
-            missing=credits_text(_amount(facts.get("missing"))),
+            missing=plain(to.language, _amount(facts.get("missing"))),
         )
     if error.code == "too_many_open":
         return to.t(

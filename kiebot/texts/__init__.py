@@ -10,6 +10,6 @@ by `pybabel compile -d kiebot/texts/locale -D kiebot`. The tests name every sent
 that differs between the two, and a .mo that is behind its .po.
 """
 
-from kiebot.texts.translator import LANGUAGES, Translator, language_of, mark, translator
+from kiebot.texts.translator import LANGUAGES, Translator, decimal, language_of, mark, translator
 
-__all__ = ["LANGUAGES", "Translator", "language_of", "mark", "translator"]
+__all__ = ["LANGUAGES", "Translator", "decimal", "language_of", "mark", "translator"]

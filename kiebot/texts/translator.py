@@ -8,6 +8,7 @@ from importlib import resources
 
 DOMAIN = "kiebot"
 LANGUAGES = ("en", "ru")  # the first is the language of the message ids
+_DECIMAL_MARKS = {"ru": ","}  # elsewhere a point
 
 
 class Translator:
@@ -36,6 +37,11 @@ def translator(language: str) -> Translator:
 def language_of(code: str | None) -> str:
     """Which of our languages fits Telegram's code (IETF, such as "ru" or "pt-br")."""
     return "ru" if (code or "").lower().startswith("ru") else "en"
+
+
+def decimal(language: str, number: str) -> str:
+    """A number as people read it in this language: "0.8" is "0,8" in Russian. For eyes only, never for programs."""
+    return number.replace(".", _DECIMAL_MARKS.get(language, "."))
 
 
 def mark(msgid: str, /) -> str:

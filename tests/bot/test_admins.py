@@ -172,6 +172,22 @@ async def test_a_grant_is_asked_about_and_done_once_however_often_it_is_pressed(
     assert await desk.scalar("SELECT count(*) FROM outbox WHERE chat_id = 43 AND key LIKE 'granted:%'") == 1
 
 
+async def test_an_admin_reads_and_types_amounts_with_the_decimal_mark_of_their_language(
+    desk: Desk, admin: StoredPhone
+) -> None:
+    admin.code = "ru"
+    for typed in ("12,5", "12.5"):
+        await admin.says(f"/grant {BORIS} {typed} подарок")
+        assert f"Начислить {BORIS}: 12,5 кредита?" in admin.screen.text
+        await admin.presses_word("y1:")
+    assert await desk.available(BORIS) == 75_000  # with the welcome, which the admin has too
+    async with desk.database.transaction() as tx:
+        await tx.ledger.grant("odd", BORIS, 300, reason="test", actor="test")
+    await admin.says("/stats")
+    assert "В кошельках: 125,3; в резерве: 0" in admin.screen.text
+    assert "начислено 125,3;" in admin.screen.text
+
+
 async def test_a_press_on_two_replicas_at_once_grants_once(desk: Desk, another_replica: BotHandler) -> None:
     first, second = desk.phone(ADMIN), desk.phone(ADMIN, another_replica)
     await first.says(f"/grant {BORIS} 7 a gift")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -295,6 +296,25 @@ async def test_the_length_of_a_file_is_its_price_when_it_was_measured(anna: Phon
     measured["document"]["duration"] = 2.4
     await anna.sends(**measured)
     assert "48 credits at most" in anna.screen.text
+
+
+async def test_prices_in_russian_have_a_decimal_comma_on_every_screen(anna: Phone) -> None:
+    anna.code = "ru"
+    await anna.says("/start")
+    seen = [anna.screen]
+    for word in ("k1:image", "m1:", "n1:example", CREATE):
+        await anna.says("/start") if word == "n1:example" else None
+        await anna.presses_word(word)
+        seen.append(anna.screen)
+    await anna.says("/cancel")
+    seen.append(anna.screen)
+    await anna.says("/history")
+    seen.append(anna.screen)
+    said = "\n".join("\n".join([each.text, *(button.text for button in each.buttons)]) for each in seen)
+    assert "✨ Создать · 1,6 кр." in said
+    assert "от 1,6" in said
+    assert "1,6 кредита" in said
+    assert re.findall(r"\d\.\d+ (?:кр|за)|от \d+\.\d", said) == []
 
 
 async def test_cancel_clears_the_form_and_gives_a_waiting_work_back(anna: Phone) -> None:

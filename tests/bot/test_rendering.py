@@ -79,7 +79,7 @@ def test_a_failure_is_told_in_words_with_the_credits_that_came_back(
 ) -> None:
     failed = work(language, state=State.FAILED, failure=reason)
     said = renderer.outcome("failed", failed, {"reason": reason, "available": 50_000, "urls": [], "text": None})
-    assert "1.6" in said.text
+    assert ("1,6" if language == "ru" else "1.6") in said.text
     assert "50" in said.text
     assert reason not in said.text or reason in ("input", "unknown", "cancelled", "expired", "server", "capacity")
     assert bool(CYRILLIC.search(said.text)) is (language == "ru")

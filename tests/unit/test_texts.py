@@ -14,7 +14,7 @@ from babel.messages.pofile import read_po
 
 import kiebot
 from kiebot.bot.form_texts import message_ids
-from kiebot.texts import LANGUAGES, language_of, translator
+from kiebot.texts import LANGUAGES, decimal, language_of, translator
 
 PACKAGE = Path(kiebot.__file__).parent
 KEYWORDS = {"t": None, "n": (1, 2), "mark": None}
@@ -105,6 +105,11 @@ def test_the_compiled_catalogue_is_that_of_its_source(language: str) -> None:
 def test_numbers_take_the_plural_of_their_language(count: int, russian: str, english: str) -> None:
     assert translator("ru").n("{count} credit", "{count} credits", count) == russian
     assert translator("en").n("{count} credit", "{count} credits", count) == english
+
+
+@pytest.mark.parametrize(("language", "said"), [("en", "-12.5"), ("ru", "-12,5"), ("de", "-12.5")])
+def test_a_number_takes_the_decimal_mark_of_its_language(language: str, said: str) -> None:
+    assert decimal(language, "-12.5") == said
 
 
 def test_braces_in_a_users_own_words_stay_braces() -> None:

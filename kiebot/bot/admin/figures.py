@@ -8,9 +8,9 @@ from kiebot.admin.model import Margin, MoneyDay, PeopleDay, Statistics, Totals
 from kiebot.bot.admin.screens import show, title_of, whole, words
 from kiebot.bot.press import IN_PLACE
 from kiebot.bot.unit import Unit
-from kiebot.bot.words import state_word
+from kiebot.bot.words import plain, state_word
 from kiebot.generation.model import State
-from kiebot.generation.pricing import credits_text
+from kiebot.texts import decimal
 
 MOST_DAYS = 14  # what fits one message, with the models
 MOST_MODELS = 15
@@ -52,8 +52,8 @@ def _totals(unit: Unit, totals: Totals) -> str:
             ),
             unit.t(
                 "In wallets: {available}, reserved: {held}",
-                available=credits_text(totals.available),
-                held=credits_text(totals.held),
+                available=plain(unit.language, totals.available),
+                held=plain(unit.language, totals.held),
             ),
             unit.t(
                 "Works: {states}",
@@ -88,10 +88,10 @@ def _day(unit: Unit, people: PeopleDay, money: MoneyDay) -> str:
         new=people.new_users,
         buyers=people.buyers,
         updates=people.updates,
-        held=credits_text(money.held),
-        taken=credits_text(money.taken),
-        voided=credits_text(money.voided),
-        granted=credits_text(money.granted),
+        held=plain(unit.language, money.held),
+        taken=plain(unit.language, money.taken),
+        voided=plain(unit.language, money.voided),
+        granted=plain(unit.language, money.granted),
         stars=money.stars_paid,
         refunded=money.stars_refunded,
     )
@@ -111,9 +111,9 @@ def _model(unit: Unit, each: Margin) -> str:
         model=title_of(each.model_id),
         good=each.sold,
         bad=each.failed,
-        taken=credits_text(each.captured),
-        cost=credits_text(each.cost),
-        margin=credits_text(each.margin),
+        taken=plain(unit.language, each.captured),
+        cost=plain(unit.language, each.cost),
+        margin=plain(unit.language, each.margin),
     )
 
 
@@ -125,8 +125,8 @@ def _kie(unit: Unit, found: Statistics) -> str:
     usd = unit.settings.kie_credit_usd * cost / 1000
     return unit.t(
         "KIE took {cost} credits (about {usd} USD), margin {margin} credits; {unreported} works at their quoted cost.",
-        cost=credits_text(cost),
-        usd=f"{usd:.2f}",
+        cost=plain(unit.language, cost),
+        usd=decimal(unit.language, f"{usd:.2f}"),
         unreported=sum(each.unreported for each in found.models),
-        margin=credits_text(margin),
+        margin=plain(unit.language, margin),
     )
