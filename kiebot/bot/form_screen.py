@@ -145,7 +145,7 @@ class _View:
             known = [_price_text(price, self.language)] if isinstance(price, Quote) else []
             return [*said, *known, ask_text(wanted[0], self.language)]
         if isinstance(price, Quote) and price.is_maximum:
-            said.append(Text(texts.AT_MOST, {"credits": plain(self.language, price.price_millicredits)}))
+            said.append(_priced(texts.AT_MOST, price, self.language))
         return said if wrong else [*said, Text(texts.READY)]
 
     def _is_set(self, field: InputField) -> bool:
@@ -241,7 +241,7 @@ class _View:
 
     def _create(self, price: Quote) -> Button:
         msgid = texts.CREATE_AT_MOST if price.is_maximum else texts.CREATE
-        return Button(Text(msgid, {"credits": plain(self.language, price.price_millicredits)}), self._do(Verb.CONFIRM))
+        return Button(_priced(msgid, price, self.language), self._do(Verb.CONFIRM))
 
     def _do(self, verb: Verb, number: int = 0) -> Action:
         return Action(verb, self.model.slug, number=number)
@@ -252,7 +252,13 @@ class _View:
 
 def _price_text(price: Quote, language: str) -> Text:
     msgid = texts.PRICE_AT_MOST if price.is_maximum else texts.PRICE
-    return Text(msgid, {"credits": plain(language, price.price_millicredits)})
+    return _priced(msgid, price, language)
+
+
+def _priced(msgid: str, price: Quote, language: str) -> Text:
+    """Prices are rarely whole, so a plural form cannot count them: exactly one credit has a sentence of its own."""
+    said = texts.ONE_CREDIT[msgid] if price.price_millicredits == 1000 else msgid
+    return Text(said, {"credits": plain(language, price.price_millicredits)})
 
 
 def _short(text: str, limit: int = 24) -> str:

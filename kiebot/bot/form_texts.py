@@ -143,6 +143,13 @@ CREATE_AT_MOST = "✨ Create · up to {credits} credits"
 PRICE = "Price: {credits} credits."
 PRICE_AT_MOST = "Price: up to {credits} credits."
 AT_MOST = "You pay what it really takes, {credits} credits at most."
+ONE_CREDIT = {
+    CREATE: "✨ Create · {credits} credit",
+    CREATE_AT_MOST: "✨ Create · up to {credits} credit",
+    PRICE: "Price: {credits} credit.",
+    PRICE_AT_MOST: "Price: up to {credits} credit.",
+    AT_MOST: "You pay what it really takes, {credits} credit at most.",
+}
 MORE = "⚙️ More options"
 BACK = "‹ Back"
 CANCEL = "Cancel"
@@ -213,6 +220,11 @@ RUSSIAN: Mapping[str, str] = {
     PRICE: "Цена: {credits} кр.",
     PRICE_AT_MOST: "Цена: до {credits} кр.",
     AT_MOST: "Вы платите столько, сколько выйдет на деле, но не больше {credits} кр.",
+    ONE_CREDIT[CREATE]: "✨ Создать · {credits} кр.",
+    ONE_CREDIT[CREATE_AT_MOST]: "✨ Создать · до {credits} кр.",
+    ONE_CREDIT[PRICE]: "Цена: {credits} кр.",
+    ONE_CREDIT[PRICE_AT_MOST]: "Цена: до {credits} кр.",
+    ONE_CREDIT[AT_MOST]: "Вы платите столько, сколько выйдет на деле, но не больше {credits} кр.",
     MORE: "⚙️ Ещё настройки",
     BACK: "‹ Назад",
     CANCEL: "Отмена",
@@ -228,5 +240,5 @@ def message_ids() -> frozenset[str]:
     constants = (READY, DETAIL, OPTION, OPTION_ON, OPTION_OFF, FILES, FILES_OPEN, VOICES, RANGE, CREATE, CREATE_AT_MOST)
     buttons = (PRICE, PRICE_AT_MOST, AT_MOST, MORE, BACK, CANCEL, CLEAR, REMOVE, NEXT_PAGE, PREVIOUS_PAGE)
     ranges = (_SECONDS_AT_MOST, _range_text({}), _range_text({"minimum": 0, "maximum": 1}))
-    tables = (*_PROBLEMS.values(), *_WRONG_MEDIA.values(), *_ASKS.values())
+    tables = (*_PROBLEMS.values(), *_WRONG_MEDIA.values(), *_ASKS.values(), *ONE_CREDIT.values())
     return frozenset((*constants, *buttons, *ranges, *tables))

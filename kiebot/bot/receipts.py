@@ -38,7 +38,7 @@ class Receipts:
         parts = [
             to.t("⭐ {stars} went back to you.", stars=payment.amount),
             to.t("Taken out of your credits: {amount}.", amount=credits(to, refund.taken)),
-            to.t("{amount} of what they had bought were spent already.", amount=credits(to, owed)) if owed else "",
+            to.t("Spent already of what they had bought: {amount}.", amount=credits(to, owed)) if owed else "",
             to.t("You have {amount}.", amount=credits(to, available)),
         ]
         return Say(" ".join(filter(None, parts)), _menu(to, payment.user_id))

@@ -78,7 +78,7 @@ def refusal(to: Translator, error: Refused) -> str:
         )
     if error.code == "spent_user":
         return to.t(
-            "One user may spend {limit} a day; of these you have spent {spent} today. Nothing was charged. "
+            "One user may spend {limit} a day; you have spent {spent} today. Nothing was charged. "
             "It goes on tomorrow at 0:00 UTC.",
             limit=credits(to, _amount(facts.get("limit"))),
             spent=credits(to, _amount(facts.get("spent"))),

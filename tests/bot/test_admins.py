@@ -223,7 +223,7 @@ async def test_an_admin_gives_away_no_more_than_the_daily_limit(desk: Desk, admi
     for amount in (60, 40.001):
         await admin.says(f"/grant {BORIS} {amount} a gift")
         await admin.presses_word("y1:")
-    assert "Your limit is 100 credits within 24 hours, 40 credits are left" in admin.screen.text
+    assert "Your limit within 24 hours: 100 credits. Left of it: 40 credits." in admin.screen.text
     await admin.says(f"/grant {BORIS} 40 a gift")
     await admin.presses_word("y1:")
     deputy = desk.phone(DEPUTY)
@@ -282,7 +282,7 @@ async def test_a_payment_goes_back_by_a_button_of_its_payers_card_once(desk: Des
     assert charge in admin.screen.text
     desk.queue.wakeups.clear()
     await admin.presses_word("z7:")
-    assert "Give ⭐ 25 back to 43? 25 credits" in admin.screen.text
+    assert "Give ⭐ 25 back to 43? Taken out of the wallet, as far as it is there: 25 credits." in admin.screen.text
     yes = admin.button("y1:")
     await admin.presses(yes)
     await admin.presses(yes)

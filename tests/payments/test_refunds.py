@@ -80,7 +80,7 @@ async def test_what_was_spent_of_a_payment_that_goes_back_is_owed_and_no_wallet_
     assert await shop.available(anna) == 0
     assert await shop.account("receivable") == -70
     assert await shop.account("provider:stars") == 0
-    assert any(m.says("70 credits of what they had bought were spent already.") for m in anna.messages)
+    assert any(m.says("Spent already of what they had bought: 70 credits.") for m in anna.messages)
     await shop.books_are_right()
 
 

@@ -229,6 +229,17 @@ def test_two_or_three_values_change_places_with_one_tap() -> None:
     assert resolutions == ["2K", "4K", "1K"]
 
 
+@pytest.mark.parametrize(
+    ("price", "said"),
+    [(1000, "✨ Create · 1 credit"), (1600, "✨ Create · 1.6 credits"), (2000, "✨ Create · 2 credits")],
+)
+def test_the_price_on_the_button_agrees_with_its_noun(price: int, said: str) -> None:
+    model = named("z-image")
+    drawn = screen(model, filled(model), "en", Quote(500, price, False, ()))
+    labels = [each.label for row in drawn.rows for each in row if isinstance(each.label, Text)]
+    assert said in [label.msgid.format_map(label.params) for label in labels if "credits" in label.params]
+
+
 def test_a_choice_from_a_long_list_returns_to_the_form_and_changes_the_price() -> None:
     model = named("grok-imagine/text-to-video")
     opened = press(model, filled(model), Verb.EDIT, "duration").state

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
 import kiebot
-from kiebot.bot.form_texts import message_ids
+from kiebot.bot.form_texts import ONE_CREDIT, message_ids
 from kiebot.texts import LANGUAGES, decimal, language_of, translator
 
 PACKAGE = Path(kiebot.__file__).parent
@@ -110,6 +111,14 @@ def test_numbers_take_the_plural_of_their_language(count: int, russian: str, eng
 @pytest.mark.parametrize(("language", "said"), [("en", "-12.5"), ("ru", "-12,5"), ("de", "-12.5")])
 def test_a_number_takes_the_decimal_mark_of_its_language(language: str, said: str) -> None:
     assert decimal(language, "-12.5") == said
+
+
+def test_no_sentence_has_a_verb_or_a_noun_that_would_have_to_agree_with_an_amount() -> None:
+    amount = r"\{(?:amount|available|cost|credits|held|left|limit|margin|missing|price|spent|stars)\}"
+    agrees = re.compile(amount + r"(?: more)?(?: of [^.:;{]*?)? (?:is|are|was|were|has|have|leaves?|credits?)\b")
+    single = {message for message in wanted() if isinstance(message, str)} - {"{amount} credits"}
+    spoken = single - {each for pair in ONE_CREDIT.items() for each in pair}
+    assert [each for each in spoken if agrees.search(each)] == []
 
 
 def test_braces_in_a_users_own_words_stay_braces() -> None:

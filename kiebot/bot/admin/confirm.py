@@ -37,7 +37,7 @@ _QUESTIONS = {
     Action.REDELIVER: mark("Deliver No. {subject} again? It costs nothing."),
     Action.HURRY: mark("Look at No. {subject} right now?"),
     Action.GIVE_UP: mark("Stop No. {subject} and give its credits back?"),
-    Action.REFUND: mark("Give ⭐ {stars} back to {user}? {amount} leave the wallet, as far as they are still there."),
+    Action.REFUND: mark("Give ⭐ {stars} back to {user}? Taken out of the wallet, as far as it is there: {amount}."),
 }
 _ANSWERS = {
     Action.GRANT: mark("✅ Granted {amount} to {subject}, who is told."),
@@ -52,7 +52,7 @@ _ANSWERS = {
     Action.REDELIVER: mark("✅ No. {subject} is on its way, without a charge."),
     Action.HURRY: mark("✅ No. {subject} is being looked at."),
     Action.GIVE_UP: mark("✅ No. {subject} is stopped. Its credits went back to its owner, who is told."),
-    Action.REFUND: mark("✅ ⭐ {stars} are on their way back to {user}, who is told when they are there."),
+    Action.REFUND: mark("✅ On the way back to {user}, who is told of the arrival: ⭐ {stars}."),
 }
 _REFUSALS = {
     "already_done": mark("This was answered before. Nothing was done a second time."),
@@ -68,7 +68,7 @@ _REFUSALS = {
     "is_admin": mark("Admins cannot be blocked. Nothing was done."),
     "no_payment": mark("I know no such payment. Nothing was done."),
     "under_way": mark("Works under way hold {held} of it. Nothing was done; try again when they have ended."),
-    "daily_limit": mark("Your limit is {limit} within 24 hours, {left} are left. Nothing was granted."),
+    "daily_limit": mark("Your limit within 24 hours: {limit}. Left of it: {left}. Nothing was granted."),
 }
 
 

@@ -8,7 +8,7 @@ from kiebot.admin.model import Margin, MoneyDay, PeopleDay, Statistics, Totals
 from kiebot.bot.admin.screens import show, title_of, whole, words
 from kiebot.bot.press import IN_PLACE
 from kiebot.bot.unit import Unit
-from kiebot.bot.words import plain, state_word
+from kiebot.bot.words import credits, plain, state_word
 from kiebot.generation.model import State
 from kiebot.texts import decimal
 
@@ -124,9 +124,9 @@ def _kie(unit: Unit, found: Statistics) -> str:
         return ""
     usd = unit.settings.kie_credit_usd * cost / 1000
     return unit.t(
-        "KIE took {cost} credits (about {usd} USD), margin {margin} credits; {unreported} works at their quoted cost.",
-        cost=plain(unit.language, cost),
+        "KIE took {cost} (about {usd} USD), margin {margin}; works at their quoted cost: {unreported}.",
+        cost=credits(unit.translator, cost),
         usd=decimal(unit.language, f"{usd:.2f}"),
         unreported=sum(each.unreported for each in found.models),
-        margin=plain(unit.language, margin),
+        margin=credits(unit.translator, margin),
     )

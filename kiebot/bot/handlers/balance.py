@@ -16,8 +16,8 @@ async def balance(unit: Unit) -> None:
     if funds.open_count:
         parts.append(
             to.n(
-                "{amount} more are reserved for {count} work under way.",
-                "{amount} more are reserved for {count} works under way.",
+                "Reserved for {count} work under way: {amount}.",
+                "Reserved for {count} works under way: {amount}.",
                 funds.open_count,
                 amount=credits(to, funds.held),
             )
