@@ -62,15 +62,10 @@ def ask_whom(to: Translator, contact: str | None) -> str:
 
 
 def refusal(to: Translator, error: Refused) -> str:
-    """Why a purchase was refused, and what helps."""
+    """Why a purchase was refused, and what helps. What the user has and lacks stands on the form itself."""
     facts = error.facts
     if error.code == "not_enough":
-        return to.t(
-            "Not enough credits: this costs {price}, you have {available}. {missing} missing.",
-            price=credits(to, _amount(facts.get("price"))),
-            available=credits(to, _amount(facts.get("available"))),
-            missing=plain(to.language, _amount(facts.get("missing"))),
-        )
+        return to.t("Not enough credits: this costs {price}.", price=credits(to, _amount(facts.get("price"))))
     if error.code == "too_many_open":
         return to.t(
             "You already have {limit} unfinished works. Wait for one, or take one back with /cancel.",

@@ -130,7 +130,7 @@ async def test_too_few_credits_are_told_with_price_and_balance_and_a_way_to_buy_
     await poor.presses_word(CREATE)
     assert poor.generations() == []
     assert "Not enough credits" in poor.screen.text
-    assert "you have 1 credit." in poor.screen.text
+    assert "You have 1 credit." in poor.screen.text
     create = poor.button(CREATE)
     await poor.presses_word("⭐ Top up")
     assert "How many credits?" in poor.screen.text
@@ -138,6 +138,22 @@ async def test_too_few_credits_are_told_with_price_and_balance_and_a_way_to_buy_
     await poor.is_given(1_000)
     await poor.presses(create)  # the form stands where it was, and sells once the credits are there
     assert len(poor.generations()) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "price", "have", "lacking"),
+    [("en", "36 credits", "You have 1 credit", "35 credits"), ("ru", "36 кредитов", "У вас 1 кредит", "35 кредитов")],
+)
+async def test_what_a_user_has_and_lacks_stands_once_on_a_refusal(
+    code: str, price: str, have: str, lacking: str
+) -> None:
+    shop = BotHandler(dataclasses.replace(SETTINGS, welcome_credits_millicredits=1_000), BOT_ID)
+    poor = Phone(shop, FakeTx(), code=code)
+    await opens(poor, "nano-banana-pro", "a cat")
+    await poor.presses_word(CREATE)
+    said = poor.screen.text
+    assert [said.count(each) for each in (price, have, lacking)] == [1, 1, 1]
+    assert len(re.findall(r"\b35\b", said)) == 1
 
 
 async def test_a_receipt_leads_back_to_the_form_that_lacked_the_credits(anna: Phone) -> None:

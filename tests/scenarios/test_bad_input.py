@@ -172,7 +172,7 @@ async def test_too_few_credits_are_told_with_what_is_missing_and_how_to_get_more
     dear = model("bytedance/seedance-2-5")
     await creates(anna, dear)
     told = await anna.hears("Not enough credits")
-    assert told.says("you have 100 credits", "missing")
+    assert told.says("You have 100 credits", "more needed")
     assert "⭐ Top up" in told.buttons
     await assert_nothing_happened(alone, anna)
     await alone.assert_books_are_right()
