@@ -95,13 +95,18 @@ def _own_key(_context: click.Context, _option: click.Parameter, key: str) -> str
 @click.option("--key", required=True, callback=_own_key, help="names this grant: the same key never counts twice")
 @click.option("--reason", required=True, help="kept in the books")
 @click.option("--actor", default=getpass.getuser, help="who does it; default: the system's user")
+@click.option("--new", "may_be_new", is_flag=True, help="also to an id that has never written to the bot")
 @click.option("--dry-run", is_flag=True, help="say what would happen, write nothing")
-def grant(user: int, millicredits: int, key: str, reason: str, actor: str, dry_run: bool) -> None:
-    """Put credits into a user's wallet; a negative number takes them out, and stands last: -- -5"""
+def grant(user: int, millicredits: int, key: str, reason: str, actor: str, may_be_new: bool, dry_run: bool) -> None:
+    """Put credits into a user's wallet; a negative number takes them out, and stands last: -- -5
+
+    An id that has never written to the bot may be a typo: it is refused, unless --new says that it is meant."""
 
     async def write(database: Database) -> None:
         async with decided(database, dry_run=dry_run) as tx:
             is_new = await tx.ledger.grant(key, user, millicredits, reason=reason, actor=actor)
+            if is_new and not may_be_new and await tx.users.find(user) is None:
+                raise click.ClickException(f"{user} has never written to the bot; if this is meant: --new")
             if is_new:
                 facts: dict[str, int | str] = {"millicredits": millicredits, "reason": reason, "key": key}
                 await tx.audit.add(actor, Act(Action.GRANT, str(user), facts))

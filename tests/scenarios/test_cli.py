@@ -232,7 +232,7 @@ async def test_models_list_show_and_check(kiebot: Run) -> None:
 
 
 async def test_a_grant_counts_once_per_key_and_is_kept_with_reason_and_actor(world: World, kiebot: Run) -> None:
-    grant = ("ledger", "grant", "77", "12.5", "--key", "gift-1", "--reason", "sorry", "--actor", "ann")
+    grant = ("ledger", "grant", "77", "12.5", "--new", "--key", "gift-1", "--reason", "sorry", "--actor", "ann")
     tried = await kiebot(*grant, "--dry-run")
     assert tried.out == "would be granted; 77 would have 12.5\n"
     assert await world.available(77) == 0
@@ -286,6 +286,20 @@ async def test_a_user_that_nobody_can_be_is_refused(kiebot: Run) -> None:
     ):
         said = await kiebot(*command)
         assert (said.status, "is not in the range" in said.error) == (2, True), command
+
+
+async def test_credits_go_to_nobody_who_never_wrote_unless_that_is_meant(world: World, kiebot: Run) -> None:
+    grant = ("ledger", "grant", "77", "5", "--key", "k", "--reason", "r")
+    for dry in ((), ("--dry-run",)):
+        said = await kiebot(*grant, *dry)
+        assert (said.status, said.out) == (1, "")
+        assert said.error == "Error: 77 has never written to the bot; if this is meant: --new\n"
+    assert await world.scalar("SELECT count(*) FROM accounts WHERE key = 'wallet:77'") == 0
+    assert (await kiebot(*grant, "--new")).out == "granted; 77 has 5\n"
+    assert (await kiebot(*grant)).out == "already granted under this key; 77 has 5\n"
+    await world.execute("INSERT INTO users (id, first_name, language) VALUES (78, 'Olga', 'ru')")
+    known = ("ledger", "grant", "78", "5", "--key", "k2", "--reason", "r")
+    assert (await kiebot(*known)).out == "granted; 78 has 5\n"
 
 
 class NoQueue:
@@ -342,7 +356,7 @@ async def test_reconcile_tells_what_was_never_seen_and_books_it_when_told_to(wor
 
 
 async def test_verify_finds_money_from_nowhere(world: World, kiebot: Run) -> None:
-    await kiebot("ledger", "grant", "77", "5", "--key", "k", "--reason", "r")
+    await kiebot("ledger", "grant", "77", "5", "--new", "--key", "k", "--reason", "r")
     await world.execute("UPDATE accounts SET available = available + 1000 WHERE key = 'wallet:77'")
     said = await kiebot("ledger", "verify")
     assert said.status == 1
