@@ -281,6 +281,8 @@ async def test_a_payment_goes_back_by_a_button_of_its_payers_card_once(desk: Des
     await admin.says(f"/user {BORIS}")
     assert charge in admin.screen.text
     desk.queue.wakeups.clear()
+    deputy = desk.phone(DEPUTY)
+    await deputy.says(f"/refund {charge} too")
     await admin.presses_word("z7:")
     assert "Give ⭐ 25 back to 43? Taken out of the wallet, as far as it is there: 25 credits." in admin.screen.text
     yes = admin.button("y1:")
@@ -292,9 +294,14 @@ async def test_a_payment_goes_back_by_a_button_of_its_payers_card_once(desk: Des
     done = [line for line in await desk.audit() if line[1] == "payment.refund"]
     facts = {"provider": STARS, "user": BORIS, "stars": 25, "millicredits": 25_000, "reason": ""}
     assert done == [("admin:900", "payment.refund", charge, facts)]
-    await admin.says(f"/refund {charge} once more")
-    await admin.presses_word("y1:")
-    assert "It is so already" in admin.screen.text
+    await deputy.presses_word("y1:")  # asked about before it went back
+    assert "It is so already" in deputy.screen.text
+    for state, told in (("open", "is on its way back already"), ("done", "went back already")):
+        await desk.execute("UPDATE refunds SET state = :state", state=state)
+        await admin.says(f"/refund {charge} once more")
+        assert told in admin.screen.text
+        assert not admin.has_button("y1:")
+    await desk.execute("UPDATE refunds SET state = 'open'")
     await admin.says(f"/user {BORIS}")
     assert "refund under way" in admin.screen.text
     assert not admin.has_button("z7:")
@@ -527,6 +534,16 @@ async def test_every_command_of_admins_is_answered_and_every_button_of_its_scree
             assert old not in admin.screen.text
             buttons += [new for new in admin.screen.buttons if new not in buttons]
     assert {prefix[:2] for prefix in seen} >= {"y1", "z1", "z3", "z4", "z5", "z6"}
+
+
+@pytest.mark.parametrize("days", ["x", "0", "-1", "1.5", "15", "7 14"])
+async def test_a_number_of_days_that_is_none_is_explained_not_guessed(
+    desk: Desk, admin: StoredPhone, days: str
+) -> None:
+    await admin.says(f"/stats {days}")
+    assert "Like this: /stats 7" in admin.screen.text
+    await admin.presses_word("7 days")
+    assert "Users: " in admin.screen.text
 
 
 def test_every_act_can_be_done_and_every_question_has_its_answer() -> None:

@@ -9,6 +9,7 @@ from kiebot.bot.admin.screens import show, title_of, whole, words
 from kiebot.bot.press import IN_PLACE
 from kiebot.bot.unit import Unit
 from kiebot.bot.words import credits, plain, state_word
+from kiebot.delivery.ports import Button
 from kiebot.generation.model import State
 from kiebot.texts import decimal
 
@@ -19,7 +20,15 @@ MOST_MODELS = 15
 async def stats(unit: Unit) -> None:
     """/stats DAYS"""
     given = words(unit, 1)
-    await _show(unit, (whole(given[0]) if given else None) or 1)
+    days = whole(given[0]) if given else 1
+    if days is None or not 1 <= days <= MOST_DAYS:
+        show(
+            unit,
+            unit.t("Like this: /stats 7\nA whole number of days, {most} at most.", most=MOST_DAYS),
+            (_spans(unit),),
+        )
+    else:
+        await _show(unit, days)
 
 
 async def pressed(unit: Unit) -> None:
@@ -31,12 +40,15 @@ async def _show(unit: Unit, days: int) -> None:
     found = await unit.tx.statistics.read(days=min(max(days, 1), MOST_DAYS))
     days_text = "\n".join(_day(unit, *pair) for pair in zip(found.people, found.money, strict=True))
     parts = [_totals(unit, found.totals), days_text, _models(unit, found), _kie(unit, found)]
-    row = (
+    show(unit, "\n\n".join(filter(None, parts)), (_spans(unit),))
+
+
+def _spans(unit: Unit) -> tuple[Button, ...]:
+    return (
         unit.button(unit.t("Today"), "z6:1", IN_PLACE),
         unit.button(unit.t("7 days"), "z6:7", IN_PLACE),
         unit.button(unit.t("14 days"), "z6:14", IN_PLACE),
     )
-    show(unit, "\n\n".join(filter(None, parts)), (row,))
 
 
 def _totals(unit: Unit, totals: Totals) -> str:

@@ -9,7 +9,7 @@ from kiebot.bot.press import IN_PLACE
 from kiebot.bot.unit import Unit
 from kiebot.bot.words import credits, line
 from kiebot.delivery.ports import Button
-from kiebot.payments.model import Paid, Payment, RefundState
+from kiebot.payments.model import Paid, Payment, Refund, RefundState
 
 SHOWN = 5
 MAX_REASON = 200
@@ -57,6 +57,10 @@ def refund_button(unit: Unit, each: Paid) -> Button | None:
 
 
 async def _ask_about(unit: Unit, payment: Payment, reason: str) -> None:
+    standing = await unit.tx.payments.standing_refund(payment.provider, payment.charge_id)
+    if standing is not None:
+        show(unit, _went_back(unit, standing))
+        return
     facts: dict[str, int | str] = {
         "provider": payment.provider,
         "user": payment.user_id,
@@ -65,6 +69,12 @@ async def _ask_about(unit: Unit, payment: Payment, reason: str) -> None:
         "reason": line(reason, MAX_REASON),
     }
     await ask(unit, Act(Action.REFUND, payment.charge_id, facts))
+
+
+def _went_back(unit: Unit, standing: Refund) -> str:
+    if standing.state is RefundState.DONE:
+        return unit.t("This payment went back already. Nothing was done.")
+    return unit.t("This payment is on its way back already. Nothing was done.")
 
 
 def _when(each: Paid) -> str:
