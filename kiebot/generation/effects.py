@@ -28,8 +28,9 @@ from kiebot.generation.pricing import settle
 from kiebot.ids import new_id
 from kiebot.observe.metrics import METRICS
 from kiebot.store import Tx
-from kiebot.wakeups import Advance, Deliver, RefreshCard
+from kiebot.wakeups import Advance, Deliver, RefreshCard, unique
 
+HANDING_S = 5.0  # a create that takes longer is told on the card; a shorter one would only make it flicker
 CARD_STALE_S = 60.0  # what a status card tells of the queue and of the time is shown anew after that
 
 
@@ -195,7 +196,9 @@ async def _tell_onlookers(tx: Tx, before: Generation, after: Generation) -> None
     """The status card, and the user's next waiting generation when a running slot came free."""
     if after.state.is_final and not before.state.is_final:
         METRICS.generations.labels(model=after.model_id, outcome=after.failure or "ok").inc()
-    if after.state is not before.state and not after.state.is_final:
+    if after.state is not before.state and after.state is State.SUBMITTING:
+        tx.wakeups.append(RefreshCard(after.id, unique(), HANDING_S))  # when it stands there then, the card says so
+    elif after.state is not before.state and not after.state.is_final:
         version = await tx.cards.want(after.id, after.chat_id)
         tx.wakeups.append(RefreshCard(after.id, version))
     if before.holds_slot and not after.holds_slot:

@@ -156,9 +156,14 @@ _WANT_GONE = text("""
     UPDATE cards SET is_gone = true, wanted_version = wanted_version + 1 WHERE generation_id = :generation_id
     RETURNING wanted_version
 """)
+# That a work is being handed over makes no card wanted: mostly it lasts a second. Who looks while it does shows it.
 _CLAIM_CARD = text(f"""
     UPDATE cards SET claimed_by = :owner, claimed_at = now()
-    WHERE generation_id = :generation_id AND wanted_version > sent_version AND next_at <= now() AND {takeable("cards")}
+    WHERE generation_id = :generation_id AND next_at <= now() AND {takeable("cards")} AND (
+        wanted_version > sent_version
+        OR NOT is_gone AND told_state IS DISTINCT FROM 'submitting'
+            AND EXISTS (SELECT FROM generations WHERE id = :generation_id AND state = 'submitting')
+    )
     RETURNING generation_id, chat_id, message_id, wanted_version, sent_version, is_gone, told_state
 """)
 _CARD_SENT = text("""
@@ -203,6 +208,7 @@ class CardRepository:
         return int(await self._connection.scalar(_WANT_GONE, {"generation_id": generation_id}) or 0)
 
     async def claim(self, generation_id: UUID, owner: UUID) -> Card | None:
+        """A card that is behind, or does not tell yet that its work is being handed over."""
         facts = {"generation_id": generation_id, "owner": owner}
         row = (await self._connection.execute(_CLAIM_CARD, facts)).one_or_none()
         return None if row is None else Card(*row)

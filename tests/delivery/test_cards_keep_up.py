@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from uuid import UUID
 
@@ -10,8 +11,10 @@ from sqlalchemy import text
 
 from kiebot.generation.model import State
 from kiebot.generation.pace import Pace
+from kiebot.generation.ports import Submission
 from kiebot.wakeups import RefreshCard
 from tests.delivery.conftest import CHAT, Office
+from tests.faults.conftest import HeldProvider
 from tests.generation.conftest import Unlimited
 
 _AGE = text("""
@@ -148,4 +151,70 @@ async def test_a_deleted_card_comes_back_when_the_provider_sends_a_work_back_aft
     await office.rig.engine.advance(work.id)
     assert (await office.rig.read(work.id)).state is State.ACCEPTED
     await office.refresh(work.id)
-    assert "trouble" in _card(office)
+    assert "has not taken it yet" in _card(office)
+
+
+async def _creates(office: Office, generation_id: UUID, during: Callable[[], Awaitable[None]]) -> None:
+    """One more try to submit; `during` runs while the create is on its way."""
+    tools = office.rig.tools
+    provider = HeldProvider(tools.provider)
+
+    async def on_its_way(_: Submission) -> None:
+        await during()
+
+    provider.before_submit = on_its_way
+    office.rig.tools = replace(tools, provider=provider)
+    async with office.rig.database.engine.begin() as connection:
+        await connection.execute(text("UPDATE model_switches SET until = now()"))
+    await office.rig.is_due(generation_id)
+    office.rig.queue.wakeups.clear()
+    await office.rig.engine.advance(generation_id)
+    office.rig.tools = tools
+    await _refreshed(office)
+
+
+async def _refreshed(office: Office, within_s: float = 0.0) -> None:
+    """The refreshes that are queued by now, as their jobs would do them."""
+    queued = [each for each in office.rig.queue.wakeups if isinstance(each, RefreshCard) and each.delay_s <= within_s]
+    for each in queued:
+        await office.refresh(each.generation_id)
+
+
+async def test_a_try_that_comes_to_nothing_at_once_leaves_the_card_of_a_stop_as_it_is(office: Office) -> None:
+    office.rig.kie.set_credits(0)
+    await office.rig.grant(20)
+    work = await office.rig.order()
+    await office.rig.engine.advance(work.id)
+    await office.refresh(work.id)
+    anna = office.telegram.user(CHAT)
+    seen: list[tuple[str, int]] = []
+
+    async def looks() -> None:
+        await _refreshed(office)
+        seen.append((_card(office), len(anna.messages[-1].buttons)))
+
+    for _ in range(3):
+        await _creates(office, work.id, looks)
+        await looks()
+    assert all("It waits" in told and buttons == 1 for told, buttons in seen), seen
+    assert len(seen) == 6
+
+
+async def test_a_slow_create_is_told_while_it_lasts_and_what_follows_after_it(office: Office) -> None:
+    office.rig.tools = replace(office.rig.tools, pace=Pace())
+    await office.rig.grant(20)
+    work = await office.rig.order()
+    await office.cards.refresh(work.id)
+    told = []
+
+    async def lasts() -> None:
+        await _refreshed(office)
+        told.append(_card(office))
+        for _ in range(2):
+            await _refreshed(office, within_s=10.0)
+            told.append(_card(office))
+
+    await _creates(office, work.id, lasts)
+    assert "Next in the queue" in told[0]
+    assert all("Handing it to the maker" in each for each in told[1:])
+    assert "Being made" in _card(office)
