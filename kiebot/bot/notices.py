@@ -15,9 +15,16 @@ class Notices:
     def stopped(self, language: str, scope: str, why: str) -> Say:
         to = translator(language)
         if scope == EVERYTHING:
-            what = to.t("🚨 KIE makes nothing for this account. Works wait, nothing is lost; I try again by myself.")
+            what = to.t(
+                "🚨 KIE makes nothing for this account. Works wait, nothing is lost. While one waits I try again by "
+                "myself; you hear of the end with the first work that KIE takes."
+            )
         else:
-            what = to.t("⚠️ KIE does not make {title} just now. Its works wait.", title=_title(scope))
+            what = to.t(
+                "⚠️ KIE does not make {title} just now. Its works wait; you hear of the end with the first one "
+                "that KIE takes.",
+                title=_title(scope),
+            )
         return Say(f"{what}\n{line(why, _MAX_WHY)}")
 
     def works_again(self, language: str, scope: str) -> Say:

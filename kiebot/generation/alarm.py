@@ -1,6 +1,7 @@
 """Tells operators when the provider stops working for the whole account, or for one model, and when it works again.
 
-Once per stop: it lasts while pauses follow one another, and ends when a probe was a success. Stops that begin within
+Once per stop: it lasts while pauses follow one another, and ends when a probe was a success. While nothing waits there
+is no probe, and nobody knows whether it is over: the first notice says when its end is told. Stops that begin within
 one quarter of an hour are told as one, so a provider that refuses some calls and takes others is no flood.
 """
 

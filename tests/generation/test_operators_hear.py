@@ -12,6 +12,7 @@ from kiebot.admin.model import EVERYTHING
 from kiebot.bot.notices import Notices
 from kiebot.generation.alarm import Operators
 from kiebot.generation.model import State
+from kiebot.generation.service import cancel
 from tests.generation.conftest import Rig
 
 BOSS, DEPUTY, NEVER_SEEN = 900, 901, 902
@@ -69,6 +70,20 @@ async def test_its_end_is_told_once_when_a_work_was_taken_again(shop: Rig) -> No
     assert [said[:1] for said in await heard(shop, BOSS)] == ["🚨", "✅"]
     async with shop.database.transaction() as tx:
         assert await tx.switches.stopped() == (0, 0)
+
+
+async def test_while_nothing_waits_nobody_knows_of_the_end_and_the_first_notice_says_when_it_is_told(shop: Rig) -> None:
+    shop.kie.set_credits(0)
+    work = await shop.order()
+    await shop.engine.advance(work.id)
+    async with shop.database.transaction() as tx:
+        assert await cancel(tx, work.id)
+    await pauses_ended(shop, ago_s=3600)
+    (said,) = await heard(shop, BOSS)
+    assert "you hear of the end with the first work that KIE takes" in said
+    shop.kie.set_credits(1000)
+    await shop.settles((await shop.order()).id)
+    assert [each[:1] for each in await heard(shop, BOSS)] == ["🚨", "✅"]
 
 
 async def test_stops_within_a_quarter_of_an_hour_are_one_piece_of_news(shop: Rig) -> None:
