@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import get_args
 from uuid import uuid4
 
 import pytest
@@ -11,6 +12,7 @@ from kiebot.generation.model import Quoted, State
 from kiebot.generation.pace import Pace
 from kiebot.generation.service import accept, cancel
 from kiebot.generation.tools import Limits
+from kiebot.simulators.kie.failures import FAILURES, FailureClass
 from tests.generation.conftest import ANNA, Rig, Unlimited, an_order
 
 
@@ -44,6 +46,38 @@ async def test_a_failure_of_the_providers_servers_is_tried_once_more_as_a_new_ta
     ended = await rig.settles(generation.id)
     assert (ended.state, ended.attempt_no) == (State.SUCCEEDED, 2)
     assert await rig.balance() == (8400, 0)
+    await rig.books_are_right()
+
+
+# What the engine makes of each class of failures: the word it is told by, and how many tasks are made in all.
+ENDS: dict[FailureClass, tuple[str, int]] = {
+    "moderation_prompt": ("moderation", 1),
+    "moderation_media": ("moderation", 1),
+    "rights": ("moderation", 1),
+    "input_fetch": ("input_fetch", 2),
+    "input_semantics": ("input", 1),
+    "server": ("server", 2),
+    "timeout": ("timeout", 2),
+    "capacity": ("capacity", 6),
+    "refunded": ("server", 2),
+}
+
+
+@pytest.mark.parametrize("failure_class", get_args(FailureClass))
+async def test_every_sentence_of_every_failure_voids_tells_why_and_is_tried_again_where_that_may_help(
+    rig: Rig, failure_class: FailureClass
+) -> None:
+    rig.tools = replace(rig.tools, pace=Pace(scale=0.00001))
+    await rig.grant(10)
+    word, tasks = ENDS[failure_class]
+    for failure in FAILURES[failure_class]:
+        for _ in range(tasks):
+            rig.kie.fails_next(failure.text)
+        generation = await rig.order()
+        ended = await rig.settles(generation.id, tries=2000)
+        assert (ended.state, ended.failure, ended.attempt_no) == (State.FAILED, word, tasks), failure.text
+        assert await rig.told(generation.id) == [f"failed:{word}"]
+        assert await rig.balance() == (10_000, 0)
     await rig.books_are_right()
 
 

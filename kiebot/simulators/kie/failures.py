@@ -39,6 +39,8 @@ FAILURES: dict[FailureClass, tuple[Failure, ...]] = {
         ),
         Failure("The input or output was flagged as sensitive. Please try again with different inputs.", "500"),
         Failure("Content was flagged by the safety system.", "500"),
+        Failure("nsfw", "500"),
+        Failure("Song Description flagged for moderation", "400", "SENSITIVE_WORD_ERROR"),
     ),
     "moderation_media": (
         Failure("public error unsafe image upload", "400"),
@@ -47,7 +49,10 @@ FAILURES: dict[FailureClass, tuple[Failure, ...]] = {
         Failure("Inappropriate content detected. Please replace the image or video.", "500"),
         Failure("Request blocked: The uploaded audio was flagged by Google safety review.", "500"),
     ),
-    "rights": (Failure("the output video may be related to copyright restrictions", "500"),),
+    "rights": (
+        Failure("the output video may be related to copyright restrictions", "500"),
+        Failure("Lyrics contained copyrighted material", "400"),
+    ),
     "input_fetch": (
         Failure(
             "Failed to fetch the image. Kindly verify any access limits set by you or your service provider.", "500"
@@ -93,8 +98,8 @@ CODE_TEXTS: dict[int, str] = {
 
 
 def failure_named(name: str) -> Failure:
-    """The first failure of a class, when `name` is one; else a fault with that very text."""
+    """The first failure of a class, when `name` is one; else the one with that very text, or a fault that says it."""
     for each, failures in FAILURES.items():
         if each == name:
             return failures[0]
-    return Failure(name)
+    return next((known for failures in FAILURES.values() for known in failures if known.text == name), Failure(name))
