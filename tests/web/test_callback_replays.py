@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -12,14 +13,16 @@ import pytest
 from pydantic import SecretStr
 
 from kiebot.clock import ManualClock
-from kiebot.generation.model import State
+from kiebot.generation.model import Generation, State
 from kiebot.jobs.pool import make_pool
 from kiebot.kie.callbacks import sign
 from kiebot.kie.replays import Replays
 from kiebot.observe.metrics import METRICS
 from kiebot.visitors import Visitors
+from kiebot.web.app import make_app
 from tests.generation.conftest import Rig, Unlimited
 from tests.generation.conftest import rig as rig
+from tests.web.web_kit import Behind, client
 
 KEY = "whk_test_key"
 
@@ -116,3 +119,57 @@ async def test_refused_callbacks_are_counted_by_their_reason(rig: Rig, door: Doo
     assert await door.knock(attempt_id, task_id, at=now - 301) == 401
     assert await door.knock(uuid4(), task_id) == 404
     assert {why: counted(why) - before[why] for why in before} == dict.fromkeys(before, 1.0)
+
+
+async def ended_task(rig: Rig, state: State) -> tuple[Rig, Generation, str]:
+    """A work in this state, whose task has ended at the provider and calls back."""
+    rig = rig.with_callbacks()
+    await rig.grant(10)
+    if state is not State.RUNNING:
+        rig.kie.loses_next_answer("a")
+    generation = await rig.order()
+    await rig.engine.advance(generation.id)
+    await asyncio.sleep(0.1)  # the task's own time, and the wait for an orphan
+    if state is State.FAILED:
+        await rig.settles(generation.id)
+    found = await rig.read(generation.id)
+    assert found.state is state
+    (task,) = rig.kie.tasks.values()
+    return rig, found, task.task_id
+
+
+@pytest.mark.parametrize(
+    ("state", "ending", "told", "available"),
+    [
+        (State.RUNNING, State.SUCCEEDED, ["result"], 8400),
+        (State.UNKNOWN, State.SUCCEEDED, ["result"], 8400),
+        (State.FAILED, State.FAILED, ["failed:answer_lost", "late_result"], 10_000),
+    ],
+)
+async def test_one_signed_callback_sent_a_hundred_times_at_once_has_one_effect(
+    rig: Rig, door: Door, state: State, ending: State, told: list[str], available: int
+) -> None:
+    """Through the web part, on real stores: each is answered, and those that were asked to come again do."""
+    rig, generation, task_id = await ended_task(rig, state)
+    door.replica.generations = rig.engine
+    asked = len(rig.kie.journal.polls_of(task_id))
+    app = make_app(ready=Behind().ready, metrics=bytes, receive=None, webhook_secret=None, knock=door.visitors.knock)
+    stamp = int(door.clock.now().timestamp())
+    headers = {"x-webhook-timestamp": str(stamp), "x-webhook-signature": sign(KEY, task_id, stamp)}
+    async with client(app) as http, asyncio.timeout(20):
+
+        async def send() -> int:
+            path = f"/kie/callback/{generation.attempt_id}"
+            return (await http.post(path, json={"data": {"taskId": task_id}}, headers=headers)).status_code
+
+        first = await asyncio.gather(*(send() for _ in range(100)))
+        again = await asyncio.gather(*(send() for status in first if status == 503))
+    assert 200 in first
+    assert set(first) <= {200, 503}
+    assert set(again) <= {200}
+    assert (await rig.settles(generation.id)).state is ending
+    assert len(rig.kie.journal.polls_of(task_id)) - asked <= 2, "the provider was asked for each of them"
+    assert len(rig.advances()) <= 5, "a job for each of them"
+    assert await rig.told(generation.id) == told
+    assert await rig.balance() == (available, 0)
+    await rig.books_are_right()
