@@ -110,8 +110,11 @@ async def _turn_on(tx: Tx, model_id: str) -> None:
 
 async def _retry_letter(tx: Tx, act: Act, doer: Doer) -> None:
     letter_id = _number(act)
-    if await tx.letters.get(letter_id) is None:
+    letter = await tx.letters.get(letter_id)
+    if letter is None:
         raise Refused("no_such_letter")
+    if letter.kind == "work":  # it has ended, and its money is back
+        raise Refused("already")
     wakeup = await tx.letters.revive(letter_id)
     if wakeup is None:  # handled updates are forgotten after three days
         raise Refused("letter_gone")

@@ -93,7 +93,8 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter that nobody has dealt with. `kind`: update or outbox; `chat_id`: of a message, where known."""
+    """A dead letter that nobody has dealt with. `kind`: update, outbox, or work: a generation that a bug of ours ended,
+    `source_id` is its number. `chat_id`: of a message, where known."""
 
     id: int
     kind: str

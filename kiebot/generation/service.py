@@ -112,14 +112,16 @@ class Generations:
             await apply(tx, generation.id, StayedAway(), ends=claim)
 
     async def _stumbled(self, generation: Generation, claim: Claim, error: Exception) -> None:
-        """A bug of ours: tried again with growing pauses, then given up with the money back."""
+        """A bug of ours: tried again with growing pauses, then given up with the money back and a dead letter."""
         log.error("generation.stumbled", generation_id=str(generation.id), times=generation.stumbles, exc_info=error)
 
         async def write() -> None:
             async with self._tools.store.transaction() as tx:
                 now = await tx.generations.lock(generation.id)  # the step may have begun a submit
                 if now.stumbles >= MAX_STUMBLES and now.state is not State.SUBMITTING:
-                    await apply(tx, generation.id, Broke("server", str(error), may_be_billed=True), ends=claim)
+                    applied = await apply(tx, now.id, Broke("server", str(error), may_be_billed=True), ends=claim)
+                    if not applied.before.is_final:
+                        await tx.letters.bury_work(now.number, f"№ {now.number}: {type(error).__name__}: {error}")
                     return
                 pause_s = self._tools.pace.scale * 5.0 * 2.0 ** min(generation.stumbles, MAX_STUMBLES)
                 await look_later(tx, generation, claim, pause_s, stumble=True)

@@ -45,6 +45,10 @@ _REVIVE_MESSAGE = text("""
     )
     SELECT chat_id FROM again
 """)
+_BURY_WORK = text("""
+    INSERT INTO dead_letters (kind, source_id, payload, reason) VALUES ('work', :number, '', :reason)
+    ON CONFLICT (kind, source_id) DO NOTHING
+""")
 _CLOSE = text("""
     UPDATE dead_letters SET closed_at = now() WHERE id = :id AND revived_at IS NULL AND closed_at IS NULL RETURNING id
 """)
@@ -107,6 +111,10 @@ class LetterRepository:
             return Drain(lane.key, lane.revision)
         chat_id = await self._connection.scalar(_REVIVE_MESSAGE, {"id": letter_id})
         return None if chat_id is None else Deliver(chat_id, unique())
+
+    async def bury_work(self, number: int, reason: str) -> None:
+        """A generation was given up for a bug of ours. There is nothing in it to try again: its money is back."""
+        await self._connection.execute(_BURY_WORK, {"number": number, "reason": reason[:500]})
 
     async def close(self, letter_id: int) -> bool:
         """Leave it as it is, for good. False: dealt with before."""

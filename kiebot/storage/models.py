@@ -129,7 +129,7 @@ dead_letters = Table(
     "dead_letters",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
-    Column("kind", Text, nullable=False),  # update | outbox
+    Column("kind", Text, nullable=False),  # update | outbox | work
     Column("source_id", BigInteger, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("reason", Text, nullable=False),

@@ -301,7 +301,7 @@ MAKING = (
         ends=FAILED,
     ),
     Story("a mistake of ours", before=postgres("attempts", "INSERT", fails(1))),
-    Story("a mistake that stays", before=postgres("attempts", "INSERT", fails(99)), ends=FAILED),
+    Story("a mistake that stays", before=postgres("attempts", "INSERT", fails(99)), ends=FAILED, buries=("work",)),
     Story("an outage in a step", before=postgres("attempts", "INSERT", fails(1, sqlstate="40001"))),
     Story("a claim that is not committed", before=claim_fails("generations")),
     Story("an intent that is not committed", before=_intent_fails_after_a_pause),

@@ -335,6 +335,11 @@ async def test_a_step_that_always_raises_backs_off_and_ends(rig: Rig) -> None:
     assert (ended.state, ended.failure) == (State.FAILED, "server")
     assert ended.stumbles <= 8, "it was tried without a pause and without an end"
     assert await rig.balance() == (10_000, 0)
+    assert await rig.told(generation.id) == ["failed:server"]
+    async with rig.database.transaction() as tx:
+        (letter,) = await tx.letters.open(most=9)
+    assert (letter.kind, letter.source_id, letter.is_retryable) == ("work", ended.number, False)
+    assert letter.reason == f"№ {ended.number}: KeyError: 'a bug of ours'"
 
 
 async def test_a_callback_during_a_look_is_not_forgotten(rig: Rig) -> None:

@@ -248,6 +248,16 @@ async def test_a_letter_whose_update_was_forgotten_can_only_be_closed(rig: Rig) 
     assert await audited(rig) == ["letter.bury"]
 
 
+async def test_the_letter_of_a_work_that_a_bug_ended_can_only_be_closed(rig: Rig) -> None:
+    async with rig.database.transaction() as tx:
+        await tx.letters.bury_work(17, "№ 17: KeyError: 'prompt'")
+    assert await open_letters(rig) == [("work", "№ 17: KeyError: 'prompt'", False)]
+    with pytest.raises(Refused, match="already"):
+        await does(rig, Action.LETTER_RETRY, 1)
+    await does(rig, Action.LETTER_BURY, 1)
+    assert await open_letters(rig) == []
+
+
 async def test_a_revived_message_has_all_its_tries_again(rig: Rig) -> None:
     async with rig.database.transaction() as tx:
         await tx.outbox.add_all([Draft(70, "say", say_payload(Say("hello")))], rig.tools.owner)

@@ -38,7 +38,8 @@ async def _show_page(unit: Unit, page: int) -> None:
 
 
 def _text(unit: Unit, letter: Letter) -> str:
-    kind = unit.t("a message not sent") if letter.kind == "outbox" else unit.t("an update not handled")
+    kinds = {"outbox": unit.t("a message not sent"), "work": unit.t("a work given up for a bug")}
+    kind = kinds.get(letter.kind) or unit.t("an update not handled")
     return f"{letter.id} · {kind} · {stamp(letter.buried_at)}\n{line(letter.reason, _SHOWN_REASON)}"
 
 
