@@ -10,6 +10,7 @@ from typing import Protocol
 from prometheus_client import Counter
 
 from kiebot.bootstrap import Adapters
+from kiebot.cancelling import stop_if_cancelled
 from kiebot.errors import KiebotError
 from kiebot.intake.poller import PollerStats
 from kiebot.jobs.pool import OUTAGES
@@ -72,6 +73,7 @@ class Gauges:
     async def run(self, present: Present) -> None:
         """Until cancelled. Also tells how late the event loop comes: what blocks it blocks everybody."""
         while True:
+            stop_if_cancelled()
             before = time.monotonic()
             await asyncio.sleep(LOOK_EVERY_S)
             METRICS.loop_lag_seconds.set(max(0.0, time.monotonic() - before - LOOK_EVERY_S))

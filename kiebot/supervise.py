@@ -20,6 +20,7 @@ FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 WELL_AFTER_S = 30.0  # a part that ran this long starts again from the shortest pause
 MAX_QUICK_DEATHS = 20
+AGAIN_S = 10.0
 
 
 class PartFailed(Exception):
@@ -49,12 +50,18 @@ class Supervisor:
                 task.result()
 
     async def stop(self, name: str) -> None:
-        """Cancel one part and wait until it has ended."""
+        """Cancel one part and wait until it has ended. Libraries swallow a cancellation now and then: a part that goes
+        on hears of it again, after longer than any of them takes to end in order."""
         task = self._tasks.pop(name, None)
         if task is None:
             return
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        while not task.done():
+            task.cancel()
+            limit = asyncio.create_task(self.clock.sleep(AGAIN_S))
+            await asyncio.wait({task, limit}, return_when=asyncio.FIRST_COMPLETED)
+            limit.cancel()
+        if not task.cancelled():
+            task.exception()  # heard of, if it has one: it was to end anyway
 
     async def stop_all(self) -> None:
         for name in list(self._tasks):

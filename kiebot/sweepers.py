@@ -10,6 +10,7 @@ from uuid import UUID
 
 import structlog
 
+from kiebot.cancelling import stop_if_cancelled
 from kiebot.clock import Clock
 from kiebot.errors import Transient
 from kiebot.generation.effects import apply
@@ -123,6 +124,7 @@ class Sweeper:
     async def run(self) -> None:
         """Until cancelled. Jittered, so that replicas do not look at the same instant."""
         while True:
+            stop_if_cancelled()
             await self._clock.sleep(SWEEP_EVERY_S * random.uniform(0.7, 1.3))  # noqa: S311 - jitter
             await self._survive(self.sweep)
             if self._clock.monotonic() - self._last_purge > PURGE_EVERY_S:

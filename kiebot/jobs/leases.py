@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import structlog
 
+from kiebot.cancelling import stop_if_cancelled
 from kiebot.jobs.claims import Claims, Settlement
 from kiebot.jobs.outage import Outage
-from kiebot.jobs.pool import OUTAGES, stop_if_cancelled
+from kiebot.jobs.pool import OUTAGES
 
 BATCH = 200  # settled per script, which stays well under a millisecond or two
 

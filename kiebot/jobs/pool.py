@@ -11,7 +11,6 @@ every worker.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
@@ -97,17 +96,6 @@ def deserialize(data: bytes) -> dict[str, Any]:
     Raises: msgspec.DecodeError, for anything that is not msgpack of the expected shape (a pickle, for one).
     """
     return dict(_decoder.decode(data))
-
-
-def stop_if_cancelled() -> None:
-    """To be called once per turn of every loop around Redis calls.
-
-    redis-py sends under `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that arrives in the
-    instant the send completes; the loop would then go on for ever. The task still counts the request.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _client(connections: BlockingConnectionPool, queue: str) -> ArqRedis:

@@ -21,6 +21,7 @@ from arq.connections import ArqRedis
 from arq.typing import WorkerCoroutine
 from structlog.contextvars import bound_contextvars
 
+from kiebot.cancelling import stop_if_cancelled
 from kiebot.errors import RateLimited, Transient
 from kiebot.ids import new_token
 from kiebot.jobs.bell import BLOCK_S, Bell
@@ -28,7 +29,7 @@ from kiebot.jobs.claims import Claimed, Claims
 from kiebot.jobs.keys import QueueKeys
 from kiebot.jobs.leases import Leases
 from kiebot.jobs.outage import Outage
-from kiebot.jobs.pool import OUTAGES, deserialize, serialize, stop_if_cancelled
+from kiebot.jobs.pool import OUTAGES, deserialize, serialize
 
 JobFunction = Callable[..., Awaitable[None]]
 """Called as `function(context, *args)`. May run twice; what it did stands in rows."""

@@ -203,5 +203,8 @@ class _Outbox:
     async def add_all(self, drafts: Sequence[Draft], owner: UUID | None) -> tuple[list[Row], list[Deliver]]:
         return [Row(0, draft.chat_id, draft.kind, draft.payload, None, 1) for draft in drafts], []
 
+    async def later(self, row_id: int, owner: UUID, *, pause_s: float, reason: str, free_try: bool = False) -> None:
+        """Given back by who does not know whether it was decided: then another sends it, at once too."""
+
     async def left_behind(self, chat_id: int) -> int | None:
         return None
