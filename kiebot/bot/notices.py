@@ -27,6 +27,20 @@ class Notices:
             )
         return Say(f"{what}\n{line(why, _MAX_WHY)}")
 
+    def still_stopped(self, language: str, scope: str, why: str) -> Say:
+        to = translator(language)
+        if scope == EVERYTHING:
+            what = to.t(
+                "🚨 KIE still makes nothing for this account, for a quarter of an hour by now. Works wait, "
+                "nothing is lost."
+            )
+        else:
+            what = to.t(
+                "⚠️ KIE still does not make {title}, for a quarter of an hour by now. Its works wait.",
+                title=_title(scope),
+            )
+        return Say(f"{what}\n{line(why, _MAX_WHY)}")
+
     def works_again(self, language: str, scope: str) -> Say:
         to = translator(language)
         if scope == EVERYTHING:

@@ -114,14 +114,15 @@ class Generations:
     async def _stumbled(self, generation: Generation, claim: Claim, error: Exception) -> None:
         """A bug of ours: tried again with growing pauses, then given up with the money back and a dead letter."""
         log.error("generation.stumbled", generation_id=str(generation.id), times=generation.stumbles, exc_info=error)
+        why = repr(error)  # whatever characters its message has, they can be written
 
         async def write() -> None:
             async with self._tools.store.transaction() as tx:
                 now = await tx.generations.lock(generation.id)  # the step may have begun a submit
                 if now.stumbles >= MAX_STUMBLES and now.state is not State.SUBMITTING:
-                    applied = await apply(tx, now.id, Broke("server", str(error), may_be_billed=True), ends=claim)
+                    applied = await apply(tx, now.id, Broke("server", why, may_be_billed=True), ends=claim)
                     if not applied.before.is_final:
-                        await tx.letters.bury_work(now.number, f"№ {now.number}: {type(error).__name__}: {error}")
+                        await tx.letters.bury_work(now.number, f"№ {now.number}: {why}")
                     return
                 pause_s = self._tools.pace.scale * 5.0 * 2.0 ** min(generation.stumbles, MAX_STUMBLES)
                 await look_later(tx, generation, claim, pause_s, stumble=True)

@@ -49,14 +49,14 @@ async def throw(tx: Tx, tools: Tools, scope: str, reason: str, pause_s: float) -
     log.error("provider.stopped", scope=scope, reason=reason, for_s=pause_s)
     since = await tx.switches.switch_off(scope, reason, ACTOR, for_s=pause_s * tools.pace.scale)
     if since is not None and tools.operators is not None:
-        await tools.operators.stopped(tx, scope, since, reason)
+        await tools.operators.stopped(tx, scope, since, reason, now=tools.clock.now())
 
 
 async def lift(tx: Tx, tools: Tools, probes: Sequence[str]) -> None:
     """The probe of these switches was a success."""
     for scope, since in await tx.switches.switch_on(probes):
         if tools.operators is not None:
-            await tools.operators.works(tx, scope, since)
+            await tools.operators.works(tx, scope, since, now=tools.clock.now())
 
 
 async def note_trouble(

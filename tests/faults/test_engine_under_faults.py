@@ -320,14 +320,16 @@ async def test_being_asked_to_wait_does_not_use_up_the_second_task(rig: Rig) -> 
     assert ended.state is State.SUCCEEDED, "a failure of the server was not tried again, because of two 429 before it"
 
 
-async def test_a_step_that_always_raises_backs_off_and_ends(rig: Rig) -> None:
+@pytest.mark.parametrize(("words", "kept"), [("a bug of ours", "'a bug of ours'"), ("\udc80\x00\n", r"'\udc80\x00\n'")])
+async def test_a_step_that_always_raises_backs_off_and_ends(rig: Rig, words: str, kept: str) -> None:
+    """Also when its error says what no database can keep."""
     await rig.grant(10)
     generation = await rig.order()
     await rig.engine.advance(generation.id)
     provider = HeldProvider(rig.tools.provider)
 
     async def boom(_: TaskReport) -> TaskReport:
-        raise KeyError("a bug of ours")
+        raise KeyError(words)
 
     provider.after_query = boom
     rig.tools = replace(rig.tools, provider=provider)
@@ -339,7 +341,7 @@ async def test_a_step_that_always_raises_backs_off_and_ends(rig: Rig) -> None:
     async with rig.database.transaction() as tx:
         (letter,) = await tx.letters.open(most=9)
     assert (letter.kind, letter.source_id, letter.is_retryable) == ("work", ended.number, False)
-    assert letter.reason == f"№ {ended.number}: KeyError: 'a bug of ours'"
+    assert letter.reason == f"№ {ended.number}: KeyError({kept})"
 
 
 async def test_a_callback_during_a_look_is_not_forgotten(rig: Rig) -> None:

@@ -92,8 +92,27 @@ async def test_stops_within_a_quarter_of_an_hour_are_one_piece_of_news(shop: Rig
     assert operators is not None
     async with shop.database.transaction() as tx:
         for minutes in (0, 5, 20):
-            await operators.stopped(tx, EVERYTHING, at + timedelta(minutes=minutes), "no credits")
-    assert len(await heard(shop, BOSS)) == 2
+            since = at + timedelta(minutes=minutes)
+            await operators.stopped(tx, EVERYTHING, since, "no credits", now=since)
+            await operators.works(tx, EVERYTHING, since, now=since + timedelta(minutes=2))
+    assert [said[:1] for said in await heard(shop, BOSS)] == ["🚨", "✅"] * 2
+
+
+async def test_a_stop_that_lasts_after_a_short_one_is_not_hidden_by_the_end_of_that(shop: Rig) -> None:
+    """The last word of an outage of hours would be that all is well."""
+    first, second = (datetime(2026, 5, 4, 12, minute, tzinfo=UTC) for minute in (1, 14))
+    operators = shop.tools.operators
+    assert operators is not None
+    async with shop.database.transaction() as tx:
+        await operators.stopped(tx, EVERYTHING, first, "no credits", now=first)
+        await operators.works(tx, EVERYTHING, first, now=first + timedelta(minutes=2))
+        for minutes in range(0, 120, 4):
+            now = second + timedelta(minutes=minutes)
+            await operators.stopped(tx, EVERYTHING, second, "no credits", now=now)
+        await operators.works(tx, EVERYTHING, second, now=now)
+    said = await heard(shop, BOSS)
+    assert [each[:1] for each in said] == ["🚨", "✅", "🚨", "✅"]
+    assert "still makes nothing" in said[2]
 
 
 async def test_a_model_that_rests_is_told_by_its_name_and_an_admins_own_switch_is_no_news(shop: Rig) -> None:
