@@ -10,7 +10,9 @@ wire.py      KIE's JSON <-> our types (pure)          outputs.py  the many shape
 refusals.py  codes and sentences -> errors, failure words (pure)
 budget.py    quotas of the account shared by all replicas; budget.lua is the count itself, kept in Redis
 results.py   KieResults: result files      hosts.py  which may be read (pure)      dial.py  public addresses only
-callbacks.py is this knock KIE's? (pure)   multipart.py  an upload as a stream
+spool.py     what was read, until it is sent
+callbacks.py is this knock KIE's? (pure)   replays.py    was it heard before?
+discovery.py KIE's own list of models      multipart.py  an upload as a stream
 ```
 
 How an outcome of `createTask` is decided, in this order:
