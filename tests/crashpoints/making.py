@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
+from kiebot.generation.effects import apply
+from kiebot.generation.machine import Event, StayedAway, TaskCreated
 from kiebot.generation.service import cancel
 from kiebot.generation.submit import NEAR_S
 from tests.crashpoints.stage import (
     BOSS,
+    DOOMED_SESSIONS,
     EDIT,
     Act,
     Stage,
     Story,
+    account_is_filled,
     claim_fails,
     fails,
     fills_in,
@@ -28,8 +33,15 @@ LATE_RESULT = """
             AND generation_id = (SELECT id FROM generations WHERE user_id = :user ORDER BY number DESC LIMIT 1)
     )
 """
+HOME = """
+    SELECT EXISTS (
+        SELECT 1 FROM outbox WHERE kind IN ('late_result', 'result')
+            AND generation_id = (SELECT id FROM generations WHERE user_id = :user ORDER BY number DESC LIMIT 1)
+    )
+"""
 FAILED = ("failed",)
-HASTY = {"KIE_PACE": "0.0002"}  # hours of patience pass
+PATIENT = {"KIE_PACE": "0.05"}  # an orphan is waited for
+HASTY = {"KIE_PACE": "0.00001"}  # hours of patience pass
 IMPATIENT = {"KIE_PACE": "0.002", "KIE_RESULT_PATIENCE_S": "120"}
 _ATTEMPT = "SELECT attempt_id FROM generations WHERE user_id = :user AND state = '{state}'"
 
@@ -78,6 +90,21 @@ async def _sleeps_through_an_attempt(stage: Stage) -> None:
         return bool(await stage.of_mine("SELECT max(attempt_no) > 1 FROM generations WHERE user_id = :user"))
 
     await stage.beside.works(has_second)
+
+
+def _meanwhile(event: Callable[[str], Event], due_in_s: float | None = None) -> Act:
+    """Another writes that of an orphan while its callback is being acted upon. event: of the task's id."""
+
+    async def act(stage: Stage) -> None:
+        attempt = await stage.of_mine(_ATTEMPT.format(state="unknown"))
+        generation_id = await stage.of_mine("SELECT id FROM generations WHERE user_id = :user")
+        async with stage.beside.database.transaction() as tx:
+            await tx.generations.lock(generation_id)
+            await stage.knocks(str(attempt), *_tasks(stage))
+            await stage.world.until_row(f"SELECT true {DOOMED_SESSIONS} AND wait_event_type = 'Lock'")
+            await apply(tx, generation_id, event(*_tasks(stage)), due_in_s=due_in_s)
+
+    return act
 
 
 async def _is_cut_while_submitting(stage: Stage) -> None:
@@ -214,12 +241,6 @@ async def _no_word_of_the_cost(world: World) -> None:
     world.kie.switches.set(record_fields="april")
 
 
-async def _account_is_filled(world: World) -> None:
-    world.kie.set_credits(100_000)
-    await world.execute("DELETE FROM model_switches")
-    await world.execute("UPDATE generations SET due_at = now() WHERE state = 'accepted'")
-
-
 MAKING = (
     Story("success"),
     Story("lost answer", "[[sim:lose=a]]", ends=FAILED),
@@ -230,6 +251,22 @@ MAKING = (
         callbacks=True,
         done=LATE_RESULT,
         ends=FAILED,
+    ),
+    Story(
+        "lost answer, given up while its callback is heard",
+        "[[sim:lose=a]] [[sim:callback=missing]]",
+        callbacks=True,
+        act=_meanwhile(lambda _: StayedAway()),
+        environment=PATIENT,
+        done=HOME,
+        ends=FAILED,
+    ),
+    Story(
+        "lost answer, found twice at once",
+        "[[sim:lose=a]] [[sim:callback=missing]]",
+        callbacks=True,
+        act=_meanwhile(TaskCreated, due_in_s=0.2),
+        environment=PATIENT,
     ),
     Story("callback of a running task", "[[sim:seconds=0.4]]", callbacks=True),
     Story("failure", "[[sim:fail=server]]", ends=FAILED),
@@ -326,7 +363,7 @@ MAKING = (
         "two, and one may run",
         "[[sim:seconds=0.4]]",
         earlier=_has_one_waiting,
-        before=_account_is_filled,
+        before=account_is_filled,
         environment={"MAX_RUNNING_PER_USER": "1"},
     ),
 )

@@ -10,6 +10,7 @@ from kiebot.payments.refunds import request_refund
 from tests.crashpoints.stage import (
     Stage,
     Story,
+    account_is_filled,
     fills_in,
     is_slow,
     postgres,
@@ -98,6 +99,49 @@ async def _refunds_what_nobody_knows(stage: Stage) -> None:
     await _refunds_elsewhere(stage)
 
 
+async def _hears_of_the_payment_last(stage: Stage) -> None:
+    """As when its update was given up, and revived after Telegram had paid back."""
+    await _pays(stage)
+    await stage.world.execute("DELETE FROM inbox WHERE done_at IS NULL")
+    await stage.beside.adapters.payment_providers.named(STARS).pay_back(
+        stage.anna.user_id, str(stage.payments[-1].charge_id)
+    )
+    await stage.pump()
+    await stage.anna.repeats_payment(stage.payments[-1])
+    await presses_create(stage)
+
+
+async def _another_program_sold(stage: Stage) -> None:
+    await _pays(stage)
+    paid = stage.payments[-1]
+    await stage.anna.repeats_payment(replace(paid, charge_id=f"uzs{paid.charge_id}"))
+    await stage.pump()
+    await stage.world.execute(_IN_ANOTHER_CURRENCY)
+    await presses_create(stage)
+
+
+async def _has_a_work_that_waits(stage: Stage, story: Story, prompt: str) -> None:
+    """It holds credits that the refund needs, and waits for the account."""
+    await _is_to_be_refunded(stage, story, prompt)
+    stage.world.kie.set_credits(0)
+    await presses_create(stage)
+    await stage.of_mine("SELECT true FROM model_switches WHERE model_id = '*'")
+    user_id = stage.anna.user_id
+    async with stage.beside.database.transaction() as tx:
+        left = (await tx.ledger.balance(user_id)).available - 99_000
+        await tx.ledger.grant(f"spent elsewhere {user_id}", user_id, -left, reason="story", actor="story")
+
+
+async def _yes_is_refused(stage: Stage) -> None:
+    await stage.boss.hears("Works under way hold", timeout=10)
+    await account_is_filled(stage.world)
+
+
+async def _boss_says_yes_only(stage: Stage) -> None:
+    await stage.boss.presses("Yes, do it")
+    await stage.pump()
+
+
 async def _another_is_quicker(stage: Stage) -> None:
     """The same refund is decided by a command while the admin's press is being handled."""
     await stage.waits_in_a_statement()
@@ -112,6 +156,11 @@ async def _answer_is_lost(world: World) -> None:
 async def _charge_is_gone(world: World) -> None:
     world.tg.bot.till.charges.clear()
 
+
+_IN_ANOTHER_CURRENCY = """
+    UPDATE inbox SET payload = convert_to(replace(convert_from(payload, 'UTF8'), '"XTR"', '"UZS"'), 'UTF8')
+    WHERE done_at IS NULL AND position('uzs' IN convert_from(payload, 'UTF8')) > 0
+"""
 
 PAYING = (
     Story("pays", earlier=_has_a_bill, moves=_pays_and_buys),
@@ -132,6 +181,14 @@ PAYING = (
         before=postgres("refunds", "INSERT", is_slow(1)),
         act=_another_is_quicker,
     ),
+    Story(
+        "a refund while a work is under way",
+        earlier=_has_a_work_that_waits,
+        moves=_boss_says_yes_only,
+        act=_yes_is_refused,
+    ),
+    Story("a payment that is heard of after its refund", earlier=_has_a_bill, moves=_hears_of_the_payment_last),
+    Story("a payment in another currency", earlier=_has_a_bill, moves=_another_program_sold),
     Story("a refund made elsewhere", earlier=_has_paid, moves=_refunds_elsewhere),
     Story("a refund of a payment nobody knows", earlier=_has_a_bill, moves=_refunds_what_nobody_knows),
 )

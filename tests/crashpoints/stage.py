@@ -176,6 +176,12 @@ async def cut_off_in_a_statement(stage: Stage) -> None:
     stage.cuts_job()
 
 
+async def account_is_filled(world: World) -> None:
+    world.kie.set_credits(100_000)
+    await world.execute("DELETE FROM model_switches")
+    await world.execute("UPDATE generations SET due_at = now() WHERE state = 'accepted'")
+
+
 async def clear_misfortune(world: World) -> None:
     await world.execute("DROP FUNCTION IF EXISTS misfortune() CASCADE")
     await world.execute("DROP SEQUENCE IF EXISTS misfortunes")
