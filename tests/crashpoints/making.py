@@ -43,6 +43,12 @@ FAILED = ("failed",)
 PATIENT = {"KIE_PACE": "0.05"}  # an orphan is waited for
 HASTY = {"KIE_PACE": "0.00001"}  # hours of patience pass
 IMPATIENT = {"KIE_PACE": "0.002", "KIE_RESULT_PATIENCE_S": "120"}
+_LEFT_ITS_SLOT = """
+    SELECT EXISTS (
+        SELECT FROM generations
+        WHERE user_id = :user AND state = 'accepted' AND claim_no > 1 AND claimed_by IS NULL AND NOT holds_running_slot
+    )
+"""
 _ATTEMPT = "SELECT attempt_id FROM generations WHERE user_id = :user AND state = '{state}'"
 
 
@@ -214,7 +220,14 @@ async def _uploads_refused_after_a_pause(world: World) -> None:
 async def _key_is_refused_for_longer(world: World) -> None:
     """Than the work sleeps that met it first: it looks once more, with its slot."""
     await kie("upload", "code_401")(world)
-    await postgres("model_switches", "INSERT", "NEW.until := NEW.until + interval '1 s'")(world)
+    await postgres("model_switches", "INSERT", "NEW.until := NEW.until + interval '1 hour'")(world)
+
+
+async def _leaves_its_slot(stage: Stage) -> None:
+    """At the second look; then the account is well again."""
+    while not await stage.world.scalar(_LEFT_ITS_SLOT, user=stage.anna.user_id):
+        await asyncio.sleep(0.03)
+    await account_is_filled(stage.world)
 
 
 async def _all_is_held_back_while_it_uploads(stage: Stage) -> None:
@@ -288,7 +301,12 @@ MAKING = (
         ends=FAILED,
     ),
     Story("a key refused at an upload", model_id=EDIT, before=kie("upload", "code_401")),
-    Story("a key refused at an upload, and for longer", model_id=EDIT, before=_key_is_refused_for_longer),
+    Story(
+        "a key refused at an upload, and for longer",
+        model_id=EDIT,
+        before=_key_is_refused_for_longer,
+        act=_leaves_its_slot,
+    ),
     Story("a key refused at a look", before=kie("query", "code_401")),
     Story("uploads refused at the submit", model_id=EDIT, before=kie("create", "code_451")),
     Story("uploads the maker could not read", "[[sim:fail=input_fetch]]", model_id=EDIT, ends=FAILED),
