@@ -14,7 +14,6 @@ from typing import Protocol
 import structlog
 
 from kiebot.admin.model import Margin
-from kiebot.cancelling import stop_if_cancelled
 from kiebot.clock import Clock
 from kiebot.errors import KiebotError
 from kiebot.lease.chronicle import Standing
@@ -55,7 +54,6 @@ class Bookkeeper:
     async def run(self, present: Present) -> None:
         """Until cancelled."""
         while True:
-            stop_if_cancelled()
             await self._clock.sleep(LOOK_EVERY_S)
             await self.look(present)
 

@@ -24,8 +24,7 @@ LONG = timedelta(minutes=15)
 class OperatorWords(Protocol):
     """Sentences for operators. `scope`: a model's id, or EVERYTHING for the account."""
 
-    def stopped(self, language: str, scope: str, why: str) -> Say: ...
-    def still_stopped(self, language: str, scope: str, why: str) -> Say: ...
+    def stopped(self, language: str, scope: str, why: str, *, is_long: bool = False) -> Say: ...
     def works_again(self, language: str, scope: str) -> Say: ...
 
 
@@ -39,9 +38,9 @@ class Operators:
     async def stopped(self, tx: Tx, scope: str, since: datetime, why: str, *, now: datetime) -> None:
         """It stands still since then. To be called with every pause: said is what was not said yet."""
         is_long = now - since > LONG
-        say = self.words.still_stopped if is_long else self.words.stopped
         for admin_id, language in await self._listeners(tx):
-            await _say(tx, admin_id, say(language, scope, why), f"stopped:{scope}:{_name(since, is_long)}")
+            said = self.words.stopped(language, scope, why, is_long=is_long)
+            await _say(tx, admin_id, said, f"stopped:{scope}:{_name(since, is_long)}")
 
     async def works(self, tx: Tx, scope: str, since: datetime, *, now: datetime) -> None:
         """The stop that began then is over."""

@@ -160,14 +160,15 @@ class KieResults:
                 headers=[*_HEADERS, *([(b"Range", part.encode())] if part else [])],
                 extensions={"timeout": self._timeouts()},
             ) as response:
-                if response.status == _FORBIDDEN and self._sign is not None and not is_signed:
-                    url, is_signed = await self._signed(given, self._sign), True
-                elif response.status in _REDIRECTS:
+                is_forbidden = response.status == _FORBIDDEN and not is_signed
+                if response.status in _REDIRECTS:
                     url, redirects = _next_address(url, _header(response, b"location")), redirects + 1
-                else:
+                elif not is_forbidden or self._sign is None:
                     _check_status(response)
                     yield response
                     return
+            if is_forbidden and self._sign is not None:  # asked with no connection to the host in hand
+                url, is_signed = await self._signed(given, self._sign), True
         raise Permanent("the result redirects too often", code="result_gone")
 
     async def _signed(self, url: str, sign: Sign) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from kiebot.generation.model import State
 from kiebot.generation.pace import Pace
 from kiebot.generation.ports import Submission
+from kiebot.simulators.users import SimUser
 from kiebot.wakeups import RefreshCard
 from tests.delivery.conftest import CHAT, Office
 from tests.faults.conftest import HeldProvider
@@ -39,6 +40,14 @@ async def _after(office: Office, seconds: float) -> None:
     async with office.rig.database.engine.begin() as connection:
         await connection.execute(_AGE, {"s": seconds})
     office.rig.queue.wakeups.clear()
+
+
+def _deletes_all(office: Office) -> SimUser:
+    """What stands in their chat; whose it is."""
+    anna = office.telegram.user(CHAT)
+    for message in anna.messages:
+        anna.chat.delete(message)
+    return anna
 
 
 async def _wanted(office: Office) -> None:
@@ -128,9 +137,7 @@ async def test_a_card_that_is_deleted_just_after_it_told_the_news_stays_away(off
     work = await office.rig.order()
     await office.rig.engine.advance(work.id)
     await office.refresh(work.id)
-    anna = office.telegram.user(CHAT)
-    for message in anna.messages:
-        anna.chat.delete(message)
+    anna = _deletes_all(office)
     await _after(office, 5.0)
     await _wanted(office)
     await office.refresh(work.id)
@@ -144,9 +151,7 @@ async def test_a_deleted_card_comes_back_when_the_provider_sends_a_work_back_aft
     work = await office.rig.order()
     await office.rig.engine.advance(work.id)
     await office.refresh(work.id)
-    anna = office.telegram.user(CHAT)
-    for message in anna.messages:
-        anna.chat.delete(message)
+    _deletes_all(office)
     await _after(office, 300.0)
     await office.rig.engine.advance(work.id)
     assert (await office.rig.read(work.id)).state is State.ACCEPTED
